@@ -1,0 +1,152 @@
+"""A table of any kind comes in; a `Frame` goes out: the columns that are used, the rows that are kept, and why others went."""
+
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from hierpanel.errors import DataError
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Rows without missing values, in plain dtypes.
+
+    table : DataFrame of the n kept rows and the used columns, with the data's own index. Numbers are float64 or int64,
+        truth values bool, text and categories ordered categoricals of the levels that occur.
+    n_total : rows of the table that was given.
+    dropped : (column, rows dropped because it was missing there), each row counted at its first missing column.
+    """
+
+    table: pd.DataFrame
+    n_total: int
+    dropped: tuple[tuple[str, int], ...]
+
+    @property
+    def n(self) -> int:
+        """Rows kept."""
+        return len(self.table)
+
+
+def column_names(data: Any) -> list[str]:
+    """Return the names a formula may use: the table's columns, then the named levels of a pandas index."""
+    if isinstance(data, Mapping):
+        return [str(name) for name in data]
+    if isinstance(data, pd.DataFrame):
+        return [*map(str, data.columns), *(str(name) for name in data.index.names if name is not None)]
+    return list(_narwhals(data).columns)
+
+
+def read(data: Any, columns: Sequence[str]) -> Frame:
+    """Take the named columns of a table and drop the rows where one of them is missing.
+
+    Parameters
+    ----------
+    data
+        A pandas, polars or pyarrow table, anything else that narwhals reads, or a mapping of columns.
+        Named levels of a pandas index count as columns.
+    columns
+        The names that are used.
+
+    Raises
+    ------
+    DataError
+        For infinite values, an empty table, mixed types, or when every row has something missing.
+    """
+    table = _to_pandas(data, columns)
+    if not len(table):
+        raise DataError("the table has no rows")
+    missing = {name: table[name].isna().to_numpy() for name in columns}
+    keep = np.ones(len(table), dtype=bool)
+    dropped = []
+    for name in columns:
+        here = int((missing[name] & keep).sum())
+        if here:
+            dropped.append((name, here))
+            keep &= ~missing[name]
+    if not keep.any():
+        counts = ", ".join(f"{name} ({int(missing[name].sum())})" for name in columns if missing[name].any())
+        raise DataError(f"no row is complete: of {len(table)} rows, missing are {counts}")
+    kept = table if keep.all() else table.loc[keep]
+    return Frame(
+        table=pd.DataFrame({name: _plain(name, kept[name]) for name in columns}, index=kept.index),
+        n_total=len(table),
+        dropped=tuple(dropped),
+    )
+
+
+def _narwhals(data: Any) -> Any:
+    try:
+        return nw.from_native(data, eager_only=True)
+    except TypeError as error:
+        raise DataError(
+            f"data is a {type(data).__name__}; give a pandas, polars or pyarrow table (a lazy one must be collected)"
+        ) from error
+
+
+def _to_pandas(data: Any, columns: Sequence[str]) -> pd.DataFrame:
+    if isinstance(data, Mapping):
+        try:
+            data = pd.DataFrame(dict(data))
+        except ValueError as error:
+            raise DataError(f"the columns do not make a table: {error}") from error
+    if not isinstance(data, pd.DataFrame):
+        frame = _narwhals(data)
+        return pd.DataFrame({name: frame.get_column(name).to_pandas() for name in columns}, index=range(len(frame)))
+    found = {}
+    for name in columns:
+        where = [k for k, column in enumerate(data.columns) if str(column) == name]
+        if len(where) > 1:
+            raise DataError(f"the table has {len(where)} columns called {name!r}; rename all but one")
+        if where:
+            found[name] = data.iloc[:, where[0]]
+        else:
+            level = [str(n) for n in data.index.names].index(name)
+            found[name] = pd.Series(data.index.get_level_values(level), index=data.index)
+    return pd.DataFrame(found, index=data.index)
+
+
+def _plain(name: str, column: pd.Series) -> Any:
+    """Return the column's values in one of the few dtypes that the rest of the package meets."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        used = column.cat.remove_unused_categories()
+        return pd.Categorical(used, ordered=True)
+    if pd.api.types.is_bool_dtype(dtype):
+        return column.to_numpy(dtype=bool)
+    if pd.api.types.is_complex_dtype(dtype):
+        raise DataError(f"the column {name!r} holds complex numbers")
+    if pd.api.types.is_integer_dtype(dtype):
+        return column.to_numpy(dtype=np.int64)
+    if pd.api.types.is_float_dtype(dtype):
+        return _finite(name, column, column.to_numpy(dtype=np.float64))
+    if pd.api.types.is_datetime64_any_dtype(dtype) or isinstance(dtype, (pd.PeriodDtype, pd.IntervalDtype)):
+        return column.array
+    if pd.api.types.is_timedelta64_dtype(dtype):
+        return column.array
+    kinds = {type(value) for value in column}
+    if all(issubclass(kind, (bool, np.bool_)) for kind in kinds):
+        return column.to_numpy(dtype=bool)
+    if all(issubclass(kind, numbers.Number) or kind.__name__ == "Decimal" for kind in kinds):
+        return _finite(name, column, column.to_numpy(dtype=np.float64))
+    if all(issubclass(kind, str) for kind in kinds):
+        return pd.Categorical(column, categories=sorted(column.unique()), ordered=True)
+    if any(issubclass(kind, (str, numbers.Number)) for kind in kinds):
+        listed = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise DataError(f"the column {name!r} mixes {listed}; make it one type, for example with .astype(str)")
+    return pd.Categorical(column.astype(str), ordered=True)  # dates and other objects: their text names them
+
+
+def _finite(name: str, column: pd.Series, values: np.ndarray) -> np.ndarray:
+    bad = np.isinf(values)
+    if bad.any():
+        rows = ", ".join(map(str, column.index[bad][:5]))
+        raise DataError(
+            f"the column {name!r} is infinite in {int(bad.sum())} rows (rows {rows}{', …' if bad.sum() > 5 else ''}); "
+            "drop those rows or mend them"
+        )
+    return values

@@ -1,0 +1,330 @@
+"""Terms and a table come in; a matrix of columns goes out, with an `Encoder` that codes new rows the same way.
+
+formulae evaluates each column expression (transforms with a memory, splines, contrasts). Which factors of a term get
+all their levels and which get contrasts follows R's rule, so that X and Z equal lme4's.
+"""
+
+import contextlib
+import io
+import itertools
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpanel.errors import DataError
+from hierpanel.formula import syntax
+from hierpanel.formula.terms import Term
+
+# Relative size of what is left of a column, after regression on the others, below which it is called collinear.
+COLLINEAR = 1e-9
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Codes the columns of one set of terms for any table, as they were coded for the first.
+
+    labels : (p,) column names, in formulae's words ("Intercept", "x", "h[b]", "x:h[b]").
+    aliased : names of columns that the coding made redundant and that were left out, as R's `lm` does.
+    """
+
+    labels: tuple[str, ...]
+    aliased: tuple[str, ...]
+    intercept: bool
+    kept: tuple[int, ...]
+    parts: tuple[tuple[Any, ...], ...]
+
+    def matrix(self, table: pd.DataFrame, objects: Mapping[str, Any]) -> np.ndarray:
+        """Return the (n, p) columns for new rows.
+
+        Raises
+        ------
+        DataError
+            For a level that the first table did not have.
+        """
+        mask = _Mask(table, objects)
+        values = [[_evaluate_again(part, mask) for part in parts] for parts in self.parts]
+        return _stack(self.intercept, values, len(table))[:, list(self.kept)]
+
+
+def encode(
+    intercept: bool, terms: Sequence[Term], table: pd.DataFrame, objects: Mapping[str, Any], where: str
+) -> tuple[Encoder, np.ndarray]:
+    """Evaluate the terms on a table without missing values.
+
+    Parameters
+    ----------
+    intercept, terms
+        The columns to make; an intercept comes first.
+    table : DataFrame of n rows
+    objects
+        Functions and constants that the expressions name (see `namespace.resolve`).
+    where : str
+        What the columns belong to, for error messages ("the coefficients", "(1 + x | g)").
+
+    Returns
+    -------
+    Encoder and the (n, p) float matrix.
+
+    Raises
+    ------
+    DataError
+        For NaN or infinite values, for a constant column and for exactly collinear columns, with their names.
+    """
+    mask = _Mask(table, objects)
+    kinds = {text: evaluate(text, mask).kind for term in terms for text in term}
+    codings, forced = _contrasts(terms, intercept, {text for text, kind in kinds.items() if kind == "categoric"})
+    parts, labels, values, redundant = [], ["Intercept"] * intercept, [], [False] * intercept
+    for term, full in zip(terms, codings, strict=True):
+        evaluated = [evaluate(text, mask) for text in term]
+        for part in evaluated:
+            part.set_data(full.get(part.name, False))
+        term_labels = [":".join(names) for names in _first_fastest([part.labels for part in evaluated])]
+        labels += term_labels
+        values.append([_columns(part.value) for part in evaluated])
+        cells = len(term) > 1 and (len(full) == len(term) or sum(full.values()) > 1 or term in forced)
+        redundant += [cells] * len(term_labels)
+        for part in evaluated:
+            part.value = part._intermediate_data = None  # the training rows are not kept
+        parts.append(tuple(evaluated))
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise DataError(f"two columns of {where} would both be called {twice!r}; rename a level or a column")
+    matrix = _stack(intercept, values, len(table))
+    aliased = _check_rank(matrix, labels, redundant, intercept, where)
+    kept = tuple(k for k in range(len(labels)) if k not in aliased)
+    encoder = Encoder(
+        labels=tuple(labels[k] for k in kept),
+        aliased=tuple(labels[k] for k in aliased),
+        intercept=intercept,
+        kept=kept,
+        parts=tuple(parts),
+    )
+    return encoder, matrix[:, list(kept)] if aliased else matrix
+
+
+def evaluate(text: str, mask: "_Mask | pd.DataFrame") -> Any:
+    """Evaluate one column expression; return formulae's component, whose `.kind` tells what it is.
+
+    Raises
+    ------
+    DataError
+        Where the expression cannot be computed on this table, or gives NaN or infinite values.
+    """
+    from formulae.environment import Environment
+    from formulae.resolver import Resolver
+
+    mask = mask if isinstance(mask, _Mask) else _Mask(mask, {})
+    component = Resolver(syntax.parse_tree(text)).resolve().components[0]
+    component.name = text if type(component).__name__ == "Call" else component.name
+    try:
+        # formulae prints while it raises; what it has to say is in the error.
+        with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
+            if type(component).__name__ == "Call":
+                component.set_type(mask, Environment([dict(mask.objects)]))
+            else:
+                _refuse_dates(text, mask[component.name])
+                component.set_type(mask)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{text} cannot be computed: {type(error).__name__}: {error}") from error
+    if component.kind == "numeric":
+        _check_finite(text, np.asarray(component._intermediate_data, dtype=float), mask.table)
+    return component
+
+
+def _contrasts(terms: Sequence[Term], intercept: bool, factors: set[str]) -> tuple[list[dict[str, bool]], set[Term]]:
+    """R's rule: in a term, a factor gets contrasts where a term before it holds all of its other parts, else all levels.
+
+    Main effects get contrasts; without an intercept the first factor gets all its levels (`forced` names its term).
+    Source: Chambers and Hastie (1992), Statistical Models in S, p. 38, as R's `terms.formula` carries it out.
+    """
+    codings = []
+    for k, term in enumerate(terms):
+        rest = {part: frozenset(term) - {part} for part in term if part in factors}
+        before = [frozenset(other) for other in terms[:k]]
+        codings.append({part: bool(r) and not any(r <= other for other in before) for part, r in rest.items()})
+    forced: set[Term] = set()
+    if not intercept:
+        for term, full in zip(terms, codings, strict=True):
+            if full:
+                first = next(part for part in term if part in full)
+                forced = {term} if not full[first] else set()
+                full[first] = True
+                break
+    return codings, forced
+
+
+def _first_fastest(labels: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """All combinations with the first one varying fastest, R's order."""
+    return [combination[::-1] for combination in itertools.product(*reversed(labels))]
+
+
+def _columns(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    return values[:, None] if values.ndim == 1 else values
+
+
+def _stack(intercept: bool, values: Sequence[Sequence[np.ndarray]], n: int) -> np.ndarray:
+    blocks = [np.ones((n, 1))] if intercept else []
+    for parts in values:
+        product = parts[0]
+        for part in parts[1:]:  # column (a, b) of the product stands at a + b * (number of a)
+            product = (part[:, :, None] * product[:, None, :]).reshape(n, -1)
+        blocks.append(product)
+    return np.concatenate(blocks, axis=1) if blocks else np.empty((n, 0))
+
+
+def _check_rank(
+    matrix: np.ndarray, labels: Sequence[str], redundant: Sequence[bool], intercept: bool, where: str
+) -> list[int]:
+    """Return the columns that the coding made redundant (empty or surplus cells of interactions); raise for others."""
+    aliased = []
+    for k, on in dependencies(matrix):
+        if redundant[k]:
+            aliased.append(k)
+        elif not on:
+            raise DataError(f"the column {labels[k]!r} of {where} is 0 in every row; leave it out")
+        elif intercept and list(on) == [0]:
+            raise DataError(
+                f"the column {labels[k]!r} of {where} is constant ({matrix[0, k]:g} in every row), so it cannot be "
+                "told apart from the intercept; leave it out"
+            )
+        else:
+            names = " and ".join(repr(labels[j]) for j in on)
+            raise DataError(
+                f"the columns of {where} are exactly collinear: {labels[k]!r} is a linear combination of {names}; "
+                "leave one of them out"
+            )
+    return aliased
+
+
+def dependencies(matrix: np.ndarray) -> list[tuple[int, list[int]]]:
+    """Find the columns that are exact linear combinations of columns to their left.
+
+    Parameters
+    ----------
+    matrix : (n, p)
+
+    Returns
+    -------
+    list of (column, columns that it is made of); an all-zero column is made of none.
+    """
+    triangle, scale = _triangle(matrix)
+    basis: list[np.ndarray] = []
+    kept: list[int] = []
+    found = []
+    for k in range(matrix.shape[1]):
+        column = triangle[:, k]
+        rest = column.copy()
+        for _ in range(2):  # twice is enough (Kahan): the second pass removes what rounding left
+            for q in basis:
+                rest = rest - (q @ rest) * q
+        size = np.linalg.norm(rest)
+        if scale[k] == 0 or size <= COLLINEAR * np.linalg.norm(column):
+            weights = np.linalg.lstsq(triangle[:, kept], column, rcond=None)[0] if kept and scale[k] else np.empty(0)
+            found.append((k, [j for j, w in zip(kept, weights, strict=False) if abs(w) > 1e-6]))
+        else:
+            basis.append(rest / size)
+            kept.append(k)
+    return found
+
+
+def _triangle(matrix: np.ndarray, rows: int = 65_536) -> tuple[np.ndarray, np.ndarray]:
+    """R of the QR decomposition with columns scaled to length 1; by chunks, so memory does not grow with n.
+
+    Where there is a constant column the others are first centred, so that calendar years keep their digits.
+    """
+    p = matrix.shape[1]
+    constant = [k for k in range(p) if len(matrix) and np.ptp(matrix[:, k]) == 0 and matrix[0, k] != 0]
+    centre = matrix.mean(axis=0) if constant else np.zeros(p)
+    for k in constant[:1]:
+        centre[k] = 0.0
+    scale = np.sqrt(sum(((chunk - centre) ** 2).sum(axis=0) for chunk in _chunks(matrix, rows)))
+    # a further constant column has nothing left but rounding
+    small = scale <= 1e-14 * np.abs(centre) * np.sqrt(len(matrix))
+    scale = np.where(small, 0.0, scale)
+    triangle = np.zeros((0, p))
+    for chunk in _chunks(matrix, rows):
+        scaled = (chunk - centre) / np.where(scale > 0, scale, 1.0)
+        triangle = np.linalg.qr(np.vstack([triangle, np.where(scale > 0, scaled, 0.0)]), mode="r")
+    if constant:  # put the mean back where it was: centring is only exact with the constant in the span
+        first = constant[0]
+        unit = triangle[:, first] / max(np.linalg.norm(triangle[:, first]), 1e-300)
+        shift = np.where(np.arange(p) == first, 0.0, centre * np.sqrt(len(matrix)) / np.where(scale > 0, scale, 1.0))
+        triangle = triangle + np.outer(unit, np.where(small, np.sign(centre), shift))
+        scale = np.where(small & (centre != 0), 1.0, scale)
+    return triangle, scale
+
+
+def _chunks(matrix: np.ndarray, rows: int) -> list[np.ndarray]:
+    return [matrix[start : start + rows] for start in range(0, max(len(matrix), 1), rows)]
+
+
+def _check_finite(text: str, values: np.ndarray, table: pd.DataFrame) -> None:
+    bad = ~np.isfinite(values)
+    bad = bad.any(axis=1) if bad.ndim == 2 else bad
+    if bad.any():
+        rows = ", ".join(map(str, table.index[bad][:5]))
+        what = "NaN" if np.isnan(values[bad]).all() else "infinite values" if not np.isnan(values).any() else "NaN or infinity"
+        raise DataError(
+            f"{text} gives {what} in {int(bad.sum())} of {len(table)} rows (rows {rows}"
+            f"{', …' if bad.sum() > 5 else ''}); drop those rows or change the expression"
+        )
+
+
+def _refuse_dates(text: str, column: Any) -> None:
+    if getattr(getattr(column, "dtype", None), "kind", "") in "mM" or isinstance(
+        getattr(column, "dtype", None), (pd.PeriodDtype, pd.DatetimeTZDtype, pd.IntervalDtype)
+    ):
+        raise DataError(
+            f"{text} is a column of {column.dtype}, which has no unit as a regressor; make a number of it "
+            f"(for example the year, or days since a date), or a category with {text}.astype(str)"
+        )
+
+
+def _evaluate_again(part: Any, mask: "_Mask") -> np.ndarray:
+    """Code new rows with a remembered component; new levels are an error, rows outside a spline's knots a warning."""
+    if type(part).__name__ == "Call":
+        _warn_outside_knots(part.call, mask)
+    if part.kind == "categoric":
+        values = mask[part.name] if type(part).__name__ == "Variable" else part.call.eval(mask, part.env)
+        values = getattr(values, "data", values) if type(values).__name__ == "CategoricalBox" else values
+        unknown = sorted(set(map(str, pd.unique(pd.Series(np.asarray(values))))) - set(map(str, part.levels)))
+        if unknown:
+            known = ", ".join(map(str, part.levels[:12])) + (", …" if len(part.levels) > 12 else "")
+            raise DataError(f"{part.name} has levels that the fit has not seen: {', '.join(unknown[:5])}; it knows {known}")
+    with np.errstate(all="ignore"):
+        values = _columns(part.eval_new_data(mask))
+    _check_finite(part.name, values, mask.table)
+    return values
+
+
+def _warn_outside_knots(call: Any, mask: "_Mask") -> None:
+    for argument in getattr(call, "args", ()):
+        _warn_outside_knots(argument, mask)
+    knots = getattr(getattr(call, "stateful_transform", None), "_knots", None)
+    if knots is not None:
+        x = np.asarray(call.args[0].eval(mask, mask.objects), dtype=float)
+        outside = int(((x < knots[0]) | (x > knots[-1])).sum())
+        if outside:
+            warnings.warn(
+                f"{call} is asked for {outside} rows outside {knots[0]:g} … {knots[-1]:g}, the range that it was fitted "
+                "on; a spline explodes there",
+                stacklevel=2,
+            )
+
+
+class _Mask:
+    """The table's columns, then the caller's constants, under one roof, as formulae looks names up."""
+
+    def __init__(self, table: pd.DataFrame, objects: Mapping[str, Any]):
+        self.table, self.objects, self.index = table, objects, table.index
+        self.shape = table.shape
+
+    def __getitem__(self, name: str) -> Any:
+        return self.table[name] if name in self.table.columns else self.objects[name]

@@ -1,0 +1,101 @@
+"""A `Formula` and the caller's scope come in; the few objects that its expressions name go out.
+
+Functions are looked up among formulae's transforms, then in the caller's scope, then among NumPy's elementwise ones,
+so `np.log`, `log`, `bs` and the caller's own functions all work, and only what is used is kept.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hierpanel.errors import FormulaError
+from hierpanel.formula import syntax
+from hierpanel.formula.terms import Formula
+
+_ELEMENTWISE = (
+    "log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sign", "floor", "ceil", "sin", "cos", "tan", "tanh",
+    "arcsinh", "where", "minimum", "maximum", "clip",
+)  # fmt: skip
+KNOWN: dict[str, Any] = {"np": np, "numpy": np, **{name: getattr(np, name) for name in _ELEMENTWISE}}
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a formula's expressions name.
+
+    columns : the table's columns that are used, response and grouping factors included.
+    objects : name → function, module or constant, for every other name; formulae's own transforms are not in it.
+    foreign : those of `objects` that came from the caller and are not known here (a saved fit cannot bring them back).
+    """
+
+    columns: tuple[str, ...]
+    objects: dict[str, Any]
+    foreign: tuple[str, ...]
+
+
+def resolve(formula: Formula, available: Iterable[str], scope: Mapping[str, Any]) -> Names:
+    """Find every name of the formula among the table's columns, the transforms, the caller's scope and NumPy.
+
+    Raises
+    ------
+    FormulaError
+        For a name that is found nowhere, with a caret and the nearest spelling.
+    """
+    from formulae.transforms import TRANSFORMS
+
+    available = list(available)
+    columns: dict[str, None] = {}
+    objects: dict[str, Any] = {}
+    foreign: set[str] = set()
+    for expression in formula.column_expressions():
+        tree = syntax.parse_tree(expression)
+        is_plain = type(tree).__name__ != "Call"
+        variables, functions = syntax.names_used(tree)
+        for function in sorted(functions):
+            root = function.split(".")[0]
+            if function in TRANSFORMS or root in objects:
+                continue
+            if root in scope:
+                objects[root] = scope[root]
+                if KNOWN.get(root) is not scope[root]:
+                    foreign.add(root)
+            elif root in KNOWN:
+                objects[root] = KNOWN[root]
+            else:
+                near = _nearest(function, [*TRANSFORMS, *KNOWN, *scope])
+                raise _at(formula, root, f"there is no function {function}{near}; define it, or give it as env=")
+        for name in sorted(variables):
+            if name in available:
+                columns[name] = None
+            elif name in scope and not is_plain:
+                objects[name] = scope[name]
+                foreign.add(name)
+            else:
+                raise _missing(formula, name, available)
+    for group in formula.groups:
+        for name in group.factor:
+            if name not in available:
+                raise _missing(formula, name, available)
+            columns[name] = None
+    return Names(tuple(columns), objects, tuple(sorted(foreign)))
+
+
+def _missing(formula: Formula, name: str, available: list[str]) -> FormulaError:
+    listed = ", ".join(map(str, available[:12])) + (", …" if len(available) > 12 else "")
+    return _at(formula, name, f"there is no column {name!r}{_nearest(name, available)}; the columns are: {listed}")
+
+
+def _nearest(name: str, candidates: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, [str(candidate) for candidate in candidates], n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _at(formula: Formula, name: str, message: str) -> FormulaError:
+    text = formula.source or str(formula)
+    found = re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", text)
+    start = found.start() if found else 0
+    return FormulaError(message, text, start, start + len(name) if found else len(text))
