@@ -1,5 +1,6 @@
-"""A table of any kind comes in; a `Frame` goes out: the columns that are used, the rows that are kept, and why others went."""
+"""A table of any kind comes in; a `Frame` goes out: the columns used, the rows kept, and why the others went."""
 
+import datetime
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ def read(data: Any, columns: Sequence[str]) -> Frame:
     Raises
     ------
     DataError
-        For infinite values, an empty table, mixed types, or when every row has something missing.
+        For infinite, complex or too large values, an empty table, mixed types, two columns of one name, or when every
+        row has something missing.
     """
     table = _to_pandas(data, columns)
     if not len(table):
@@ -82,10 +84,11 @@ def read(data: Any, columns: Sequence[str]) -> Frame:
 def _narwhals(data: Any) -> Any:
     try:
         return nw.from_native(data, eager_only=True)
+    except nw.exceptions.DuplicateError as error:
+        raise DataError("the table has several columns of one name; rename all but one") from error
     except TypeError as error:
-        raise DataError(
-            f"data is a {type(data).__name__}; give a pandas, polars or pyarrow table (a lazy one must be collected)"
-        ) from error
+        what = "a pandas, polars or pyarrow table (a lazy one must be collected)"
+        raise DataError(f"data is of type {type(data).__name__}; give {what}") from error
 
 
 def _to_pandas(data: Any, columns: Sequence[str]) -> pd.DataFrame:
@@ -121,16 +124,22 @@ def _plain(name: str, column: pd.Series) -> Any:
     if pd.api.types.is_complex_dtype(dtype):
         raise DataError(f"the column {name!r} holds complex numbers")
     if pd.api.types.is_integer_dtype(dtype):
-        return column.to_numpy(dtype=np.int64)
+        return _whole(name, column)
     if pd.api.types.is_float_dtype(dtype):
         return _finite(name, column, column.to_numpy(dtype=np.float64))
-    if pd.api.types.is_datetime64_any_dtype(dtype) or isinstance(dtype, (pd.PeriodDtype, pd.IntervalDtype)):
-        return column.array
-    if pd.api.types.is_timedelta64_dtype(dtype):
+    if pd.api.types.is_datetime64_any_dtype(dtype):
+        return pd.DatetimeIndex(column).array  # also of Arrow's dates
+    if pd.api.types.is_timedelta64_dtype(dtype) or isinstance(dtype, (pd.PeriodDtype, pd.IntervalDtype)):
         return column.array
     kinds = {type(value) for value in column}
+    if all(issubclass(kind, datetime.date) for kind in kinds):
+        return pd.DatetimeIndex(column).array
     if all(issubclass(kind, (bool, np.bool_)) for kind in kinds):
         return column.to_numpy(dtype=bool)
+    if any(issubclass(kind, complex) for kind in kinds):
+        raise DataError(f"the column {name!r} holds complex numbers")
+    if all(issubclass(kind, numbers.Integral) for kind in kinds):
+        return _whole(name, column)
     if all(issubclass(kind, numbers.Number) or kind.__name__ == "Decimal" for kind in kinds):
         return _finite(name, column, column.to_numpy(dtype=np.float64))
     if all(issubclass(kind, str) for kind in kinds):
@@ -138,7 +147,16 @@ def _plain(name: str, column: pd.Series) -> Any:
     if any(issubclass(kind, (str, numbers.Number)) for kind in kinds):
         listed = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise DataError(f"the column {name!r} mixes {listed}; make it one type, for example with .astype(str)")
-    return pd.Categorical(column.astype(str), ordered=True)  # dates and other objects: their text names them
+    return pd.Categorical(column.astype(str), ordered=True)  # other objects: their text names them
+
+
+def _whole(name: str, column: pd.Series) -> np.ndarray:
+    if not np.iinfo(np.int64).min <= column.min() <= column.max() <= np.iinfo(np.int64).max:
+        raise DataError(
+            f"the column {name!r} holds whole numbers beyond 2**63, too large to be told apart; where they name "
+            "something make them text with .astype(str), otherwise .astype(float)"
+        )
+    return column.to_numpy(dtype=np.int64)
 
 
 def _finite(name: str, column: pd.Series, values: np.ndarray) -> np.ndarray:
@@ -146,7 +164,7 @@ def _finite(name: str, column: pd.Series, values: np.ndarray) -> np.ndarray:
     if bad.any():
         rows = ", ".join(map(str, column.index[bad][:5]))
         raise DataError(
-            f"the column {name!r} is infinite in {int(bad.sum())} rows (rows {rows}{', …' if bad.sum() > 5 else ''}); "
-            "drop those rows or mend them"
+            f"the column {name!r} is infinite in {int(bad.sum())} of {len(column)} rows (rows {rows}"
+            f"{', …' if bad.sum() > 5 else ''}); drop those rows or mend them"
         )
     return values

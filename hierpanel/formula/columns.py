@@ -7,6 +7,7 @@ all their levels and which get contrasts follows R's rule, so that X and Z equal
 import contextlib
 import io
 import itertools
+import operator
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Encoder:
         DataError
             For a level that the first table did not have.
         """
-        mask = _Mask(table, objects)
+        mask = Mask(table, objects)
         values = [[_evaluate_again(part, mask) for part in parts] for parts in self.parts]
         return _stack(self.intercept, values, len(table))[:, list(self.kept)]
 
@@ -72,23 +73,24 @@ def encode(
     Raises
     ------
     DataError
-        For NaN or infinite values, for a constant column and for exactly collinear columns, with their names.
+        For missing or infinite values, for a constant column and for exactly collinear columns, with their names.
     """
-    mask = _Mask(table, objects)
+    mask = Mask(table, objects)
     kinds = {text: evaluate(text, mask).kind for term in terms for text in term}
     codings, forced = _contrasts(terms, intercept, {text for text, kind in kinds.items() if kind == "categoric"})
     parts, labels, values, redundant = [], ["Intercept"] * intercept, [], [False] * intercept
     for term, full in zip(terms, codings, strict=True):
         evaluated = [evaluate(text, mask) for text in term]
-        for part in evaluated:
-            part.set_data(full.get(part.name, False))
+        for text, part in zip(term, evaluated, strict=True):
+            part.set_data(full.get(text, False))
         term_labels = [":".join(names) for names in _first_fastest([part.labels for part in evaluated])]
         labels += term_labels
         values.append([_columns(part.value) for part in evaluated])
         cells = len(term) > 1 and (len(full) == len(term) or sum(full.values()) > 1 or term in forced)
         redundant += [cells] * len(term_labels)
         for part in evaluated:
-            part.value = part._intermediate_data = None  # the training rows are not kept
+            # neither the training rows nor the caller's objects are kept, so an encoder is small and pickles
+            part.value = part._intermediate_data = part.env = None
         parts.append(tuple(evaluated))
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
@@ -106,20 +108,23 @@ def encode(
     return encoder, matrix[:, list(kept)] if aliased else matrix
 
 
-def evaluate(text: str, mask: "_Mask | pd.DataFrame") -> Any:
+def evaluate(text: str, mask: "Mask | pd.DataFrame") -> Any:
     """Evaluate one column expression; return formulae's component, whose `.kind` tells what it is.
 
     Raises
     ------
     DataError
-        Where the expression cannot be computed on this table, or gives NaN or infinite values.
+        Where the expression cannot be computed on this table, does not give one number or level (or several
+        columns of them) for each row, or gives missing or infinite values.
     """
     from formulae.environment import Environment
     from formulae.resolver import Resolver
 
-    mask = mask if isinstance(mask, _Mask) else _Mask(mask, {})
+    mask = mask if isinstance(mask, Mask) else Mask(mask, {})
     component = Resolver(syntax.parse_tree(text)).resolve().components[0]
-    component.name = text if type(component).__name__ == "Call" else component.name
+    if type(component).__name__ == "Call":
+        component.name = text
+        _compute_as_r(component.call)
     try:
         # formulae prints while it raises; what it has to say is in the error.
         with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
@@ -131,14 +136,55 @@ def evaluate(text: str, mask: "_Mask | pd.DataFrame") -> Any:
     except DataError:
         raise
     except Exception as error:
+        if "unrecognized type" in str(error):
+            dates = "a difference of dates is a number when it is divided by np.timedelta64(1, 'D')"
+            raise DataError(f"{text} gives neither numbers nor levels; {dates}") from error
         raise DataError(f"{text} cannot be computed: {type(error).__name__}: {error}") from error
     if component.kind == "numeric":
-        _check_finite(text, np.asarray(component._intermediate_data, dtype=float), mask.table)
+        _check_numbers(text, np.asarray(component._intermediate_data), mask.table)
+    elif component.kind == "categoric":
+        _check_levels(text, _uncoded(component._intermediate_data), mask.table)
     return component
 
 
+def _compute_as_r(call: Any) -> None:
+    """Let a call's operators treat numbers as R's do: whole numbers do not overflow, truth values add up to counts."""
+    for argument in (*call.args, *getattr(call, "kwargs", {}).values()):
+        if hasattr(argument, "args"):
+            _compute_as_r(argument)
+    if type(call).__name__ == "LazyOperator":
+        call.op = _OPERATORS.get(call.op, call.op)
+
+
+def _cast(value: Any, kinds: str, dtype: type) -> Any:
+    return value.astype(dtype) if getattr(getattr(value, "dtype", None), "kind", " ") in kinds else value
+
+
+def _pow(a: Any, b: Any) -> Any:
+    return _cast(a, "iub", float) ** _cast(b, "iub", float)
+
+
+def _mul(a: Any, b: Any) -> Any:
+    return _cast(a, "iub", float) * _cast(b, "iub", float)
+
+
+def _add(a: Any, b: Any) -> Any:
+    return _cast(a, "b", int) + _cast(b, "b", int)
+
+
+def _sub(a: Any, b: Any) -> Any:
+    return _cast(a, "b", int) - _cast(b, "b", int)
+
+
+def _neg(a: Any) -> Any:
+    return -_cast(a, "b", int)
+
+
+_OPERATORS = {operator.pow: _pow, operator.mul: _mul, operator.add: _add, operator.sub: _sub, operator.neg: _neg}
+
+
 def _contrasts(terms: Sequence[Term], intercept: bool, factors: set[str]) -> tuple[list[dict[str, bool]], set[Term]]:
-    """R's rule: in a term, a factor gets contrasts where a term before it holds all of its other parts, else all levels.
+    """R's rule: a factor of a term gets contrasts where a term before it holds all of its other parts, else all levels.
 
     Main effects get contrasts; without an intercept the first factor gets all its levels (`forced` names its term).
     Source: Chambers and Hastie (1992), Statistical Models in S, p. 38, as R's `terms.formula` carries it out.
@@ -265,16 +311,44 @@ def _chunks(matrix: np.ndarray, rows: int) -> list[np.ndarray]:
     return [matrix[start : start + rows] for start in range(0, max(len(matrix), 1), rows)]
 
 
-def _check_finite(text: str, values: np.ndarray, table: pd.DataFrame) -> None:
+def _check_numbers(text: str, values: np.ndarray, table: pd.DataFrame) -> None:
+    _check_rows(text, values, table)
+    if values.dtype.kind not in "iufb":
+        raise DataError(f"{text} gives values of type {values.dtype}, not numbers")
+    values = values.astype(float)
     bad = ~np.isfinite(values)
     bad = bad.any(axis=1) if bad.ndim == 2 else bad
     if bad.any():
         rows = ", ".join(map(str, table.index[bad][:5]))
-        what = "NaN" if np.isnan(values[bad]).all() else "infinite values" if not np.isnan(values).any() else "NaN or infinity"
+        kinds = {"NaN": np.isnan(values), "infinite values": np.isinf(values)}
+        what = " and ".join(kind for kind, found in kinds.items() if found.any())
         raise DataError(
             f"{text} gives {what} in {int(bad.sum())} of {len(table)} rows (rows {rows}"
             f"{', …' if bad.sum() > 5 else ''}); drop those rows or change the expression"
         )
+
+
+def _check_levels(text: str, values: Any, table: pd.DataFrame) -> None:
+    _check_rows(text, values, table)
+    missing = np.asarray(pd.isna(values))
+    if missing.any():  # its code would be -1, which numpy takes for the last level
+        rows = ", ".join(map(str, table.index[missing][:5]))
+        raise DataError(
+            f"{text} gives no level in {int(missing.sum())} of {len(table)} rows (rows {rows}"
+            f"{', …' if missing.sum() > 5 else ''}); drop those rows or change the expression"
+        )
+
+
+def _check_rows(text: str, values: Any, table: pd.DataFrame) -> None:
+    shape = np.shape(values)
+    if len(shape) not in (1, 2) or shape[0] != len(table):
+        gives = "one value" if not shape else f"values of shape {shape}"
+        raise DataError(f"{text} gives {gives} for {len(table)} rows; a column has one value for each row")
+
+
+def _uncoded(values: Any) -> Any:
+    """The levels row by row, without what C(), S() and T() say of their coding."""
+    return values.data if type(values).__name__ == "CategoricalBox" else values
 
 
 def _refuse_dates(text: str, column: Any) -> None:
@@ -287,39 +361,56 @@ def _refuse_dates(text: str, column: Any) -> None:
         )
 
 
-def _evaluate_again(part: Any, mask: "_Mask") -> np.ndarray:
+def _evaluate_again(part: Any, mask: "Mask") -> np.ndarray:
     """Code new rows with a remembered component; new levels are an error, rows outside a spline's knots a warning."""
     if type(part).__name__ == "Call":
-        _warn_outside_knots(part.call, mask)
-    if part.kind == "categoric":
-        values = mask[part.name] if type(part).__name__ == "Variable" else part.call.eval(mask, part.env)
-        values = getattr(values, "data", values) if type(values).__name__ == "CategoricalBox" else values
-        unknown = sorted(set(map(str, pd.unique(pd.Series(np.asarray(values))))) - set(map(str, part.levels)))
-        if unknown:
-            known = ", ".join(map(str, part.levels[:12])) + (", …" if len(part.levels) > 12 else "")
-            raise DataError(f"{part.name} has levels that the fit has not seen: {', '.join(unknown[:5])}; it knows {known}")
-    with np.errstate(all="ignore"):
-        values = _columns(part.eval_new_data(mask))
-    _check_finite(part.name, values, mask.table)
-    return values
+        environment = _new_rows_environment(mask.objects)
+        _warn_outside_knots(part.call, mask, environment)
+        with np.errstate(all="ignore"):
+            values = part.call.eval(mask, environment)
+    else:
+        values = mask[part.name]
+    if part.kind == "numeric":
+        _check_numbers(part.name, np.asarray(values), mask.table)
+        return _columns(values)
+    _check_levels(part.name, values, mask.table)
+    codes, found = pd.factorize(np.asarray(values))
+    place = {level: k for k, level in enumerate(part.levels)}  # by value: 2000.0 is the level 2000
+    unknown = sorted(str(level) for level in found if level not in place)
+    if unknown:
+        known = ", ".join(map(str, part.levels[:12])) + (", …" if len(part.levels) > 12 else "")
+        raise DataError(f"{part.name} has levels that the fit has not seen: {', '.join(unknown[:5])}; it knows {known}")
+    return np.asarray(part.contrast_matrix.matrix[[place[level] for level in found]][codes], dtype=float)
 
 
-def _warn_outside_knots(call: Any, mask: "_Mask") -> None:
-    for argument in getattr(call, "args", ()):
-        _warn_outside_knots(argument, mask)
+def _new_rows_environment(objects: Mapping[str, Any]) -> Any:
+    """What calls look names up in; C(), S() and T() let their data pass, since levels and contrasts are remembered."""
+    from formulae.categorical import ENCODINGS
+    from formulae.environment import Environment
+    from formulae.transforms import TRANSFORMS
+
+    remembered = dict.fromkeys(("C", "S", "T"), lambda data, *_, **__: data)
+    return Environment([remembered, TRANSFORMS, ENCODINGS, objects])
+
+
+def _warn_outside_knots(call: Any, mask: "Mask", environment: Any) -> None:
+    arguments = (*getattr(call, "args", ()), *getattr(call, "kwargs", {}).values())
+    for argument in arguments:
+        _warn_outside_knots(argument, mask, environment)
     knots = getattr(getattr(call, "stateful_transform", None), "_knots", None)
     if knots is not None:
-        x = np.asarray(call.args[0].eval(mask, mask.objects), dtype=float)
+        column = call.args[0] if call.args else call.kwargs["x"]
+        x = np.asarray(column.eval(mask, environment), dtype=float)
         outside = int(((x < knots[0]) | (x > knots[-1])).sum())
         if outside:
             warnings.warn(
-                f"{call} is asked for {outside} rows outside {knots[0]:g} … {knots[-1]:g}, the range that it was fitted "
-                "on; a spline explodes there",
+                f"{call} is asked for {outside} of {len(x)} rows outside {knots[0]:g} … {knots[-1]:g}, the range that "
+                "it was fitted on; a spline explodes there",
                 stacklevel=2,
             )
 
 
-class _Mask:
+class Mask:
     """The table's columns, then the caller's constants, under one roof, as formulae looks names up."""
 
     def __init__(self, table: pd.DataFrame, objects: Mapping[str, Any]):

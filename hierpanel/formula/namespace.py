@@ -5,7 +5,6 @@ so `np.log`, `log`, `bs` and the caller's own functions all work, and only what 
 """
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,8 @@ from hierpanel.formula import syntax
 from hierpanel.formula.terms import Formula
 
 _ELEMENTWISE = (
-    "log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sign", "floor", "ceil", "sin", "cos", "tan", "tanh",
-    "arcsinh", "where", "minimum", "maximum", "clip",
+    "log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sign", "floor", "ceil", "sin", "cos", "tan",
+    "tanh", "arcsinh", "where", "minimum", "maximum", "clip",
 )  # fmt: skip
 KNOWN: dict[str, Any] = {"np": np, "numpy": np, **{name: getattr(np, name) for name in _ELEMENTWISE}}
 
@@ -45,6 +44,7 @@ def resolve(formula: Formula, available: Iterable[str], scope: Mapping[str, Any]
     FormulaError
         For a name that is found nowhere, with a caret and the nearest spelling.
     """
+    from formulae.categorical import ENCODINGS
     from formulae.transforms import TRANSFORMS
 
     available = list(available)
@@ -57,7 +57,7 @@ def resolve(formula: Formula, available: Iterable[str], scope: Mapping[str, Any]
         variables, functions = syntax.names_used(tree)
         for function in sorted(functions):
             root = function.split(".")[0]
-            if function in TRANSFORMS or root in objects:
+            if function in TRANSFORMS or function in ENCODINGS or root in objects:
                 continue
             if root in scope:
                 objects[root] = scope[root]
@@ -67,14 +67,14 @@ def resolve(formula: Formula, available: Iterable[str], scope: Mapping[str, Any]
                 objects[root] = KNOWN[root]
             else:
                 near = _nearest(function, [*TRANSFORMS, *KNOWN, *scope])
-                raise _at(formula, root, f"there is no function {function}{near}; define it, or give it as env=")
+                raise _at(formula, function, f"there is no function {function}{near}; define it, or give it as env=")
         for name in sorted(variables):
             if name in available:
                 columns[name] = None
             elif name in scope and not is_plain:
                 objects[name] = scope[name]
                 foreign.add(name)
-            else:
+            elif is_plain or name not in ENCODINGS:  # C(h, Sum)
                 raise _missing(formula, name, available)
     for group in formula.groups:
         for name in group.factor:
@@ -96,6 +96,8 @@ def _nearest(name: str, candidates: Iterable[str]) -> str:
 
 def _at(formula: Formula, name: str, message: str) -> FormulaError:
     text = formula.source or str(formula)
-    found = re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", text)
-    start = found.start() if found else 0
-    return FormulaError(message, text, start, start + len(name) if found else len(text))
+    for node in syntax.walk(syntax.parse_tree(text)):
+        if syntax.named(node) == name:
+            start, end = syntax.span(node)
+            return FormulaError(message, text, start, end if text[start] == "`" else start + len(name))
+    return FormulaError(message, text, 0, len(text))

@@ -12,6 +12,9 @@ from hierpanel.errors import FormulaError
 from hierpanel.formula import syntax
 from hierpanel.formula.syntax import quoted, unparse
 
+# What formulae calls successes out of trials.
+_PROPORTIONS = ("prop", "proportion", "p")
+
 # A term is the tuple of column expressions that it multiplies; the intercept is a flag, not a term.
 Term = tuple[str, ...]
 
@@ -135,6 +138,7 @@ class _Reader:
 
     def __init__(self, text: str):
         self.text = text
+        self.name = ""
         self.offsets: list[str] = []
         self.groups: dict[frozenset[str], tuple[tuple[str, ...], list[Block]]] = {}
 
@@ -142,7 +146,7 @@ class _Reader:
         tree = syntax.parse_tree(self.text)
         if type(tree).__name__ != "Binary" or tree.operator.kind != "TILDE":
             raise FormulaError("there is no '~': write 'response ~ terms'", self.text, 0, len(self.text))
-        response = self.response(tree.left)
+        response = self.name = self.response(tree.left)
         common = self.sum(tree.right, top=True)
         for term in common:
             if response in term:
@@ -159,11 +163,7 @@ class _Reader:
         )
 
     def error(self, message: str, node: Any) -> FormulaError:
-        place = syntax.span(node)
-        if place is None:
-            tilde = self.text.find("~") + 1
-            place = (tilde, len(self.text)) if tilde else (0, len(self.text))
-        return FormulaError(message, self.text, *place)
+        return FormulaError(message, self.text, *syntax.span(node))
 
     def response(self, node: Any) -> str:
         match type(node).__name__:
@@ -174,31 +174,40 @@ class _Reader:
             case "Call" if syntax.call_name(node) in ("fe", "offset"):
                 raise self.error(f"{syntax.call_name(node)}() cannot be the response", node)
             case "Call":
-                return unparse(node)
+                return self.expression(node)
             case "Binary" if node.operator.kind == "PIPE":
-                raise self.error("a response has no bar; precision weights are given as weights=, trials as prop(y, n)", node)
+                message = "a response has no bar; precision weights are given as weights=, trials as prop(y, n)"
+                raise self.error(message, node)
         raise self.error("the response must be one column or one function call, as in I(a + b)", node)
 
     def sum(self, node: Any, top: bool = False) -> _Terms:
         """Read terms joined by + and -; bars, fe() and offset() may stand only at the `top`."""
+        chain: list[Any] = []
+        while type(node).__name__ == "Binary" and node.operator.kind in ("PLUS", "MINUS"):
+            chain.append(node)  # by a loop: long sums would pass Python's limit of recursion
+            node = node.left
+        total = self.summand(node, top)
+        for node in reversed(chain):
+            added = node.operator.kind == "PLUS"
+            part = self.summand(node.right, top and added)
+            if part.intercept is not None:
+                total.intercept = part.intercept == added
+            for key, term in part.terms.items():
+                if added:
+                    total.terms.setdefault(key, term)
+                elif total.terms.pop(key, None) is None:
+                    raise self.error(f"'- {':'.join(term)}' takes away a term that is not there", node.right)
+        return total
+
+    def summand(self, node: Any, top: bool) -> _Terms:
+        """Read what stands between two signs."""
         match type(node).__name__:
-            case "Binary" if node.operator.kind == "PLUS":
-                left, right = self.sum(node.left, top), self.sum(node.right, top)
-                return _Terms([*left, *right], left.intercept if right.intercept is None else right.intercept)
-            case "Binary" if node.operator.kind == "MINUS":
-                left, right = self.sum(node.left, top), self.sum(node.right)
-                gone = set(right.terms)
-                kept = [term for key, term in left.terms.items() if key not in gone]
-                unknown = [":".join(term) for key, term in right.terms.items() if key not in left.terms]
-                if unknown:
-                    raise self.error(f"'- {unknown[0]}' takes away a term that is not there", node.right)
-                return _Terms(kept, left.intercept if right.intercept is None else not right.intercept)
             case "Unary":
                 inner = self.sum(node.right, top and node.operator.kind == "PLUS")
                 if node.operator.kind == "PLUS":
                     return inner
                 if inner.terms or inner.intercept is None:
-                    raise self.error("'-' at the start can only take away the intercept, as in '-1 + x'", node)
+                    raise self.error("'-' takes away a term or the intercept; the negative of a column is I(-x)", node)
                 return _Terms((), not inner.intercept)
             case "Grouping" if (bar := _bar_inside(node)) is not None:
                 if not top:
@@ -221,12 +230,17 @@ class _Reader:
                 raise self.error("name[level] can only be the response; use I(name == 'level')", node)
             case "Call" if syntax.call_name(node) in ("fe", "offset"):
                 raise self.error(f"{syntax.call_name(node)}() can only be added as a term of its own", node)
-            case "Variable" | "QuotedName" | "Call":
+            case "Call" if syntax.call_name(node) in _PROPORTIONS:
+                raise self.error(f"{syntax.call_name(node)}() can only be the response", node)
+            case "Variable" | "QuotedName":
                 return _Terms([(unparse(node),)])
+            case "Call":
+                return _Terms([(self.expression(node),)])
             case "Literal" if node.value in (0, 1) and not isinstance(node.value, (bool, float)):
                 return _Terms((), bool(node.value))
             case "Literal":
-                raise self.error(f"{unparse(node)} is not a column; only 0 and 1 (the intercept) can stand by themselves", node)
+                message = f"{unparse(node)} is not a column; only 0 and 1 (the intercept) can stand by themselves"
+                raise self.error(message, node)
             case "Binary":
                 return self.operator(node)
         return self.sum(node)
@@ -243,7 +257,8 @@ class _Reader:
             raise self.error(f"a comparison is a column when it is written I({unparse(node)})", node)
         left, right = self.interaction(node.left), self.interaction(node.right)
         if not left.terms or not right.terms:
-            raise self.error(f"'{node.operator.lexeme}' needs a column on both sides", node)
+            arithmetic = f"; arithmetic is written I({unparse(node)})" if kind != "COLON" else ""
+            raise self.error(f"'{node.operator.lexeme}' needs a column on both sides{arithmetic}", node)
         intercept = left.intercept if right.intercept is None else right.intercept
         if kind == "SLASH":
             return _Terms([*left, *(_product(*left, term) for term in right)], intercept)
@@ -251,18 +266,30 @@ class _Reader:
         return _Terms([*left, *right, *crossed] if kind == "STAR" else crossed, intercept)
 
     def power(self, node: Any) -> _Terms:
+        if type(node.left).__name__ in ("Variable", "QuotedName", "Call"):
+            message = f"'**' crosses the terms of (a + b)**2; a power of one column is I({unparse(node)})"
+            raise self.error(message, node)
         base = self.interaction(node.left)
         exponent = getattr(node.right, "value", None)
         if not isinstance(exponent, int) or isinstance(exponent, bool) or exponent < 1 or not base.terms:
-            raise self.error("'**' takes terms and a whole number, as in (a + b)**2; powers of a column are I(x**2)", node)
+            message = "'**' takes terms and a whole number, as in (a + b)**2; a power of a column is I(x**2)"
+            raise self.error(message, node)
         terms = list(base)
-        for _ in range(exponent - 1):
+        for _ in range(min(exponent, len(terms)) - 1):  # further powers add nothing
             terms = list(_Terms([*terms, *(_product(a, b) for a in terms for b in base)]))
         return _Terms(terms, base.intercept)
 
+    def expression(self, call: Any) -> str:
+        """Return the spelling of a call, inside which none of the words may stand that have a meaning as a term."""
+        for node in syntax.walk(call)[1:]:
+            if type(node).__name__ == "Call" and (name := syntax.call_name(node)) in ("fe", "offset", *_PROPORTIONS):
+                raise self.error(f"{name}() cannot stand inside another function", node)
+        return unparse(call)
+
     def offset(self, node: Any) -> None:
-        if len(node.args) != 1:
+        if len(node.args) != 1 or type(node.args[0]).__name__ == "Assign":
             raise self.error("offset() takes one column, as in offset(log(n))", node)
+        self.expression(node)
         self.offsets.append(unparse(node.args[0]))
 
     def fe(self, node: Any) -> None:
@@ -302,23 +329,24 @@ class _Reader:
                 a, b = unparse(node.left), unparse(node.right)
                 crossed = f" + (... | {a}:{b})" if node.operator.kind == "STAR" else ""
                 raise self.error(f"write one bar for each factor: (... | {a}) + (... | {b}){crossed}", node)
-            case "Call":
-                raise self.error("a grouping factor is a column, or columns joined by ':' or '/'; make a column of this first", node)
-        raise self.error("a grouping factor is a column, or columns joined by ':' or '/'", node)
+        first = "; make a column of this first" if type(node).__name__ == "Call" else ""
+        raise self.error(f"a grouping factor is a column, or columns joined by ':' or '/'{first}", node)
 
     def add(self, factor: tuple[str, ...], block: Block, node: Any) -> None:
         """Put the block with its factor; `g:h` and `h:g` are one factor."""
         for column in factor:
-            if quoted(column) == self.text.split("~")[0].strip():
+            if quoted(column) == self.name:
                 raise self.error(f"the response {column} cannot be a grouping factor", node)
         name, blocks = self.groups.setdefault(frozenset(factor), (factor, []))
         for other in blocks:
             twice = [":".join(term) for term in block.terms if frozenset(term) in map(frozenset, other.terms)]
             if block.intercept and other.intercept:
-                twice.insert(0, "the intercept")
+                twice.append("the intercept")
             if twice:
-                without = "; write (0 + ... | g) for a block without an intercept" if block.intercept else ""
-                raise self.error(f"{twice[0]} varies by {':'.join(name)} twice{without}", node)
+                by = ":".join(map(quoted, name))
+                without = twice == ["the intercept"] and block.terms
+                mend = f"write (0 + ... | {by}) for a block without it" if without else "leave one of them out"
+                raise self.error(f"{twice[0]} varies by {by} twice; {mend}", node)
         blocks.append(block)
 
 

@@ -1,0 +1,224 @@
+"""Free variables come in, the canonical ones on the original scale go out; written once, for PyTensor and for NumPy.
+
+With F = diag(sd_c) L and centred columns' means z̄, the effects are b_c = F u on the prior's scale and b = A b_c on the
+original one, where A takes z̄'b out of the block's intercept; sd and cor there are those of G G', G = A F.
+
+Matrices are nested lists of scalars (0-d variables, or (chain, draw) arrays), because they are small and because
+elementwise expressions compile far faster than matrix products. Scalars index as `x[..., k]` in both worlds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hierpanel.data.design import Design
+from hierpanel.spec import GroupSpec, ModelSpec, Prior
+
+Matrix = list[list[Any]]
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """beta_c (p scalars) and b_c (for each factor q columns (…, J)) on the prior's scale, and all canonical variables."""
+
+    beta_c: list[Any]
+    b_c: dict[str, list[Any]]
+    canonical: dict[str, Any]
+
+
+def prior_name(kind: str, spec: ModelSpec | GroupSpec) -> str:
+    """Name the variable that a prior refers to: ``beta_c`` beside a ``beta`` that differs, else ``beta``."""
+    if isinstance(spec, ModelSpec):
+        return "beta_c" if spec.moves_beta else "beta"
+    return f"{kind}_c_{spec.name}" if spec.is_centered else f"{kind}_{spec.name}"
+
+
+def dims_of(spec: ModelSpec) -> dict[str, tuple[str, ...]]:
+    """Return the canonical variables in order, with their dims."""
+    found: dict[str, tuple[str, ...]] = {}
+    if spec.coefs:
+        found |= dict.fromkeys(["beta", prior_name("beta", spec)], ("coef",))
+    for group in spec.groups:
+        g = group.name
+        found |= dict.fromkeys([f"sd_{g}", prior_name("sd", group)], (f"coef_{g}",))
+        if group.is_correlated:
+            found |= dict.fromkeys([f"cor_{g}", prior_name("cor", group)], (f"coef_{g}", f"coef_{g}_bis"))
+        found[f"b_{g}"] = (g, f"coef_{g}")
+    return found | {name: () for name in spec.parameters}
+
+
+def assemble(spec: ModelSpec, design: Design, free: Mapping[str, Any]) -> Assembled:
+    """Compute every canonical variable from the free ones.
+
+    Parameters
+    ----------
+    free : name → PyTensor variable, or (chain, draw, …) array
+    """
+    beta_c = vector(free, prior_name("beta", spec), spec.beta)
+    fixed = fixed_effects(spec, free)
+    canonical: dict[str, Any] = {prior_name("beta", spec): beta_c} if beta_c else {}
+    shift = sum(-mean * beta for mean, beta in zip(spec.center, beta_c, strict=True) if mean != 0)
+    all_b_c = {}
+    for group, data in zip(spec.groups, design.groups, strict=True):
+        F, b_c = covariance_factor(group, free), effects(group, free, fixed)
+        G, b = uncentre_factor(group, F), uncentre(group, b_c)
+        for factor, name in ((F, prior_name("sd", group)), (G, f"sd_{group.name}")):
+            sd, cor = sds_and_correlations(factor)
+            canonical[name] = sd
+            if group.is_correlated:
+                canonical[name.replace("sd_", "cor_", 1)] = cor
+        if group.is_fixed and spec.has_intercept:  # beside fe() the intercept is the row-weighted mean of unit effects
+            column = fixed_column(group)
+            mean = (b[column] * (data.rows / design.n)).sum(-1)
+            b[column] = b[column] - mean[..., None]
+            shift = shift + mean
+        canonical[f"b_{group.name}"] = b
+        all_b_c[group.name] = b_c
+    if spec.moves_beta:
+        canonical["beta"] = [beta_c[0] + shift, *beta_c[1:]]
+    canonical |= {name: free[name] for name in spec.parameters}
+    return Assembled(beta_c, all_b_c, {name: canonical[name] for name in dims_of(spec)})
+
+
+def vector(free: Mapping[str, Any], name: str, priors: Sequence[Prior | float]) -> list[Any]:
+    """Return a vector's scalars: one variable holds them all, or each has its own, or is a fixed number."""
+    if name in free:
+        return [free[name][..., k] for k in range(len(priors))]
+    return [free[f"{name}_{k}"] if isinstance(prior, Prior) else prior for k, prior in enumerate(priors)]
+
+
+def partial_name(group: GroupSpec, number: int) -> str:
+    """Name the partial correlations of a factor's block."""
+    return f"pcor_{group.name}" if len(group.blocks) == 1 else f"pcor_{group.name}_{number}"
+
+
+def lkj_concentration(q: int, eta: float) -> np.ndarray:
+    """Return a (q(q-1)/2,): the partial correlation of columns i > j given those before j is 2 Beta(a, a) - 1.
+
+    Row by row. Source: Lewandowski, Kurowicka and Joe (2009), section 2.4: a = eta + (q - 2 - j)/2 gives LKJ(eta).
+    """
+    return np.array([eta + (q - 2 - j) / 2 for i in range(q) for j in range(i)])
+
+
+def correlation_cholesky(partial: Sequence[Any], q: int) -> Matrix:
+    """Return L (q, q), lower triangular, of the correlation matrix with these partial correlations, row by row."""
+    L: Matrix = [[0.0] * q for _ in range(q)]
+    remaining = iter(partial)
+    for i in range(q):
+        rest: Any = 1.0
+        for j in range(i):
+            r = next(remaining)
+            L[i][j] = r * rest**0.5
+            rest = rest * (1 - r**2)
+        L[i][i] = rest**0.5
+    return L
+
+
+def covariance_factor(group: GroupSpec, free: Mapping[str, Any]) -> Matrix:
+    """Return F (q, q), lower triangular: the effects' covariance on the prior's scale is F F'."""
+    sd = vector(free, prior_name("sd", group), group.sd)
+    F: Matrix = [[sd[i] if i == j else 0.0 for j in range(len(sd))] for i in range(len(sd))]
+    for number, block in enumerate(group.blocks):
+        if block.correlated:
+            partial = 2 * free[partial_name(group, number)] - 1
+            rows = block.size * (block.size - 1) // 2
+            L = correlation_cholesky([partial[..., k] for k in range(rows)], block.size)
+            start = block.columns.start
+            for i in range(block.size):
+                for j in range(i + 1):
+                    F[start + i][start + j] = sd[start + i] * L[i][j]
+    return F
+
+
+def fixed_column(group: GroupSpec) -> int:
+    """Return which column is the `fe()` intercept."""
+    return int(next(block.columns.start for block in group.blocks if block.fixed))
+
+
+def fixed_mean(spec: ModelSpec, free: Mapping[str, Any]) -> Any:
+    """Return the mean of the first `fe()` factor's unit totals: the intercept, plus the locations of further factors."""
+    names = [f"location_{group.name}" for group in spec.groups if group.is_fixed][1:]
+    intercept = vector(free, prior_name("beta", spec), spec.beta)[0] if spec.has_intercept else 0.0
+    return sum((free[name] for name in names), intercept)
+
+
+def fixed_effects(spec: ModelSpec, free: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the unit effects (…, J) of every `fe()` factor.
+
+    b_j ~ Normal(0, τ) with a wide τ is all but unidentified beside an intercept. So the first factor is sampled as unit
+    totals, mean + b_j, and every further one as deviations that sum to 0 and their location, which moves the totals.
+    Each is a linear map with a constant Jacobian (a rotation in the second case): the prior stays Normal(0, τ) exactly.
+    """
+    first, *others = [group for group in spec.groups if group.is_fixed] or [None]
+    found = {group.name: free[f"deviation_{group.name}"] + free[f"location_{group.name}"][..., None] for group in others}
+    if first is not None:
+        mean = fixed_mean(spec, free)
+        found[first.name] = free[f"total_{first.name}"] - (mean if isinstance(mean, float) else mean[..., None])
+    return found
+
+
+def free_columns(group: GroupSpec) -> list[int]:
+    """Return the columns that are not an `fe()` intercept."""
+    return [k for block in group.blocks if not block.fixed for k in range(block.columns.start, block.columns.stop)]
+
+
+def effects(group: GroupSpec, free: Mapping[str, Any], fixed: Mapping[str, Any]) -> list[Any]:
+    """Return the q columns (…, J) of the effects on the prior's scale."""
+    places = free_columns(group)
+    columns: list[Any] = [None] * len(group.coefs)
+    if f"u_{group.name}" in free:  # non-centred: b_c = F u
+        u, F = free[f"u_{group.name}"], covariance_factor(group, free)
+        for i in places:
+            terms = [F[i][j][..., None] * u[..., row, :] for row, j in enumerate(places) if not _is_zero(F[i][j])]
+            columns[i] = sum(terms[1:], terms[0])
+    else:
+        for row, i in enumerate(places):
+            columns[i] = free[f"effects_{group.name}"][..., row]
+    if group.is_fixed:
+        columns[fixed_column(group)] = fixed[group.name]
+    return columns
+
+
+def uncentre(group: GroupSpec, rows: Sequence[Any]) -> list[Any]:
+    """Return A rows: take each centred block's means, times its other rows, out of the block's intercept."""
+    moved = list(rows)
+    for block in group.blocks:
+        for k in range(block.columns.start + 1, block.columns.stop):
+            if group.center[k] != 0 and not _is_zero(rows[k]):
+                moved[block.columns.start] = moved[block.columns.start] - group.center[k] * rows[k]
+    return moved
+
+
+def uncentre_factor(group: GroupSpec, F: Matrix) -> Matrix:
+    """Return G = A F."""
+    columns = [uncentre(group, [row[j] for row in F]) for j in range(len(F))]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def sds_and_correlations(G: Matrix) -> tuple[list[Any], Matrix]:
+    """Return the sds (q) and correlations (q, q) of the covariance G G'."""
+    q = len(G)
+    sd = [_only(row) if _only(row) is not None else _dot(row, row) ** 0.5 for row in G]
+    cor: Matrix = [[1.0 if i == j else 0.0 for j in range(q)] for i in range(q)]
+    for i in range(q):
+        for j in range(i):
+            product = _dot(G[i], G[j])
+            cor[i][j] = cor[j][i] = product if _is_zero(product) else product / (sd[i] * sd[j])
+    return sd, cor
+
+
+def _only(row: Sequence[Any]) -> Any:
+    """Return a row's one entry that is not 0 (an sd: its square root of the square would only add rounding), or None."""
+    entries = [x for x in row if not _is_zero(x)]
+    return entries[0] if len(entries) == 1 else None
+
+
+def _dot(a: Sequence[Any], b: Sequence[Any]) -> Any:
+    terms = [x * y for x, y in zip(a, b, strict=True) if not (_is_zero(x) or _is_zero(y))]
+    return sum(terms[1:], terms[0]) if terms else 0.0
+
+
+def _is_zero(value: Any) -> bool:
+    return isinstance(value, float) and value == 0.0

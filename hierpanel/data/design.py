@@ -1,0 +1,275 @@
+"""A `Formula` and a `Frame` come in; a `Design` goes out: y, X, and for each grouping factor its levels, codes and Z.
+
+No N×G array is made: a grouping factor is `levels` and integer `codes`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpanel.data.frame import Frame
+from hierpanel.errors import DataError
+from hierpanel.formula import Formula, Group
+from hierpanel.formula.columns import Encoder, Mask, encode, evaluate
+
+# Names of the posterior and of arviz, which a grouping factor cannot take.
+RESERVED = ("beta", "sigma", "coef", "coef_bis", "chain", "draw", "sample", "obs", "nu", "alpha", "y")
+
+
+@dataclass(frozen=True)
+class BlockDesign:
+    """Columns of Z that share one covariance matrix.
+
+    columns : slice of the factor's q columns.
+    correlated : whether they vary together (LKJ), or each by itself.
+    fixed : an `fe()` block, whose sd is set and not estimated.
+    """
+
+    columns: slice
+    correlated: bool
+    fixed: bool
+
+    @property
+    def size(self) -> int:
+        """Number of columns."""
+        return int(self.columns.stop - self.columns.start)
+
+
+@dataclass(frozen=True)
+class GroupDesign:
+    """One grouping factor.
+
+    name : as in the posterior ("worker", "school:room").
+    levels : (J,) labels of the levels that occur.
+    codes : (n,) the level of each row, 0 … J - 1.
+    Z : (n, q) columns of all blocks, side by side.
+    coefs : (q,) their names.
+    blocks : which columns vary together.
+    """
+
+    name: str
+    levels: pd.Index
+    codes: np.ndarray
+    Z: np.ndarray
+    coefs: tuple[str, ...]
+    blocks: tuple[BlockDesign, ...]
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(J,) rows of each level."""
+        return np.bincount(self.codes, minlength=len(self.levels))
+
+    @property
+    def has_intercept(self) -> bool:
+        """Whether some block of the factor holds the intercept."""
+        return "Intercept" in self.coefs
+
+
+@dataclass(frozen=True)
+class Design:
+    """The numbers of a model.
+
+    y : (n,) response; successes for `prop()`.
+    trials : (n,) trials for `prop()`, else None.
+    X : (n, p) common columns; coefs : (p,) their names.
+    offset : (n,) known part of the linear predictor (0 without one).
+    weights : (n,) precision weights, or None.
+    groups : one entry for each grouping factor.
+    index : the rows' labels in the data.
+    aliased : columns of empty or surplus cells that were left out, as R leaves them out.
+    """
+
+    response: str
+    y: np.ndarray
+    trials: np.ndarray | None
+    X: np.ndarray
+    coefs: tuple[str, ...]
+    offset: np.ndarray
+    weights: np.ndarray | None
+    groups: tuple[GroupDesign, ...]
+    index: pd.Index
+    aliased: tuple[str, ...]
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.y)
+
+    @property
+    def has_intercept(self) -> bool:
+        """Whether X starts with the intercept."""
+        return self.coefs[:1] == ("Intercept",)
+
+    def group(self, name: str) -> GroupDesign:
+        """Return one grouping factor by its name."""
+        for group in self.groups:
+            if group.name == name:
+                return group
+        known = ", ".join(group.name for group in self.groups) or "none"
+        raise DataError(f"there is no grouping factor {name!r} in this model; it has: {known}")
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """How the columns of a design were coded, for coding new rows: X's, and for each factor each block's."""
+
+    common: Encoder
+    blocks: tuple[tuple[Encoder, ...], ...]
+
+
+def build(
+    formula: Formula, frame: Frame, objects: Mapping[str, Any], weights: np.ndarray | None = None
+) -> tuple[Design, Encoders]:
+    """Evaluate a formula on the kept rows of a table.
+
+    Parameters
+    ----------
+    formula, frame
+        See `formula.parse` and `data.frame.read`.
+    objects
+        Functions and constants that the formula names.
+    weights : (n,) array of precision weights, or None
+
+    Raises
+    ------
+    DataError
+        For columns that are not finite, constant or collinear, factors of one level, names that are taken.
+    """
+    y, trials = _response(formula.response, frame.table, objects)
+    common, X = encode(formula.intercept, formula.terms, frame.table, objects, "the coefficients")
+    groups, encoders = [], []
+    for group in formula.groups:
+        design, blocks = _group(group, frame.table, objects)
+        groups.append(design)
+        encoders.append(blocks)
+    offset = np.zeros(frame.n)
+    for expression in formula.offsets:
+        offset = offset + _offset(expression, frame.table, objects)
+    _refuse_constant_within_fe(X, common.labels, groups)
+    aliased = [*common.aliased, *(label for blocks in encoders for block in blocks for label in block.aliased)]
+    return (
+        Design(
+            response=formula.response,
+            y=y,
+            trials=trials,
+            X=X,
+            coefs=common.labels,
+            offset=offset,
+            weights=weights,
+            groups=tuple(groups),
+            index=frame.table.index,
+            aliased=tuple(dict.fromkeys(aliased)),
+        ),
+        Encoders(common, tuple(encoders)),
+    )
+
+
+def factorize(columns: tuple[str, ...], table: pd.DataFrame) -> tuple[np.ndarray, pd.Index]:
+    """Return (codes, levels) of a grouping factor: of one column, or of the combinations of several that occur.
+
+    Labels of combinations join the parts by ':'; a ':' or backslash within a part is escaped, so that they stay unique.
+    """
+    parts = [pd.factorize(table[column], sort=True) for column in columns]
+    codes, levels = parts[0]
+    if len(parts) == 1:
+        return codes.astype(np.int32), _plain_labels(levels)
+    widths = [len(labels) for _, labels in parts]
+    joint = np.ravel_multi_index([code for code, _ in parts], widths)
+    seen, codes = np.unique(joint, return_inverse=True)
+    escaped = [[str(label).replace("\\", "\\\\").replace(":", "\\:") for label in labels] for _, labels in parts]
+    places = np.unravel_index(seen, widths)
+    labels = [":".join(names[k] for names, k in zip(escaped, place, strict=True)) for place in zip(*places, strict=True)]
+    return codes.astype(np.int32), pd.Index(labels, dtype=object)
+
+
+def _plain_labels(levels: Any) -> pd.Index:
+    """Labels that arviz and netCDF can hold: numbers stay numbers; dates, periods and the rest become their text."""
+    index = pd.Index(levels)
+    if isinstance(index, pd.CategoricalIndex):
+        index = pd.Index(np.asarray(index))
+    if pd.api.types.is_integer_dtype(index.dtype) or pd.api.types.is_float_dtype(index.dtype):
+        return index
+    if pd.api.types.is_datetime64_dtype(index.dtype) and (index == index.normalize()).all():
+        return pd.Index(index.strftime("%Y-%m-%d"), dtype=object)
+    return pd.Index([str(level) for level in index], dtype=object)
+
+
+def _group(group: Group, table: pd.DataFrame, objects: Mapping[str, Any]) -> tuple[GroupDesign, tuple[Encoder, ...]]:
+    name = group.name
+    if name in RESERVED or "/" in name:
+        why = "it holds '/'" if "/" in name else "the posterior uses that name itself"
+        raise DataError(f"a grouping factor cannot be called {name!r}: {why}; rename the column")
+    codes, levels = factorize(group.factor, table)
+    if len(levels) < 2:
+        raise DataError(
+            f"the grouping factor {name} has one level ({levels[0]}) in the {len(table)} rows that are used; "
+            "a variance between units needs at least two"
+        )
+    blocks, encoders, columns, labels = [], [], [], []
+    for block in group.blocks:
+        bar = f"({block} {'|' if block.correlated else '||'} {name})"
+        encoder, Z = encode(block.intercept, block.terms, table, objects, bar)
+        start = len(labels)
+        labels += encoder.labels
+        blocks.append(BlockDesign(slice(start, len(labels)), block.correlated and Z.shape[1] > 1, block.fixed))
+        columns.append(Z)
+        encoders.append(encoder)
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise DataError(f"the column {twice} varies by {name} twice")
+    design = GroupDesign(name, levels, codes, np.concatenate(columns, axis=1), tuple(labels), tuple(blocks))
+    return design, tuple(encoders)
+
+
+def _response(text: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
+    level = None
+    if text.endswith("]"):  # y['yes']: formulae's notation for a success
+        text, level = text[:-1].split("[", 1)
+    part = evaluate(text, Mask(table, objects))
+    values = part._intermediate_data
+    if part.kind == "proportion":
+        successes, trials = values.eval().T.astype(float)
+        if (trials <= 0).any():
+            raise DataError(f"the trials of {text} are below 1 in {int((trials <= 0).sum())} rows; drop those rows")
+        return successes, trials
+    if part.kind == "categoric":
+        levels = [str(value) for value in pd.unique(pd.Series(np.asarray(values)))]
+        if level is None:
+            raise DataError(
+                f"the response {text} is text with the levels {', '.join(levels[:6])}; say which one counts as a "
+                f"success, as in \"{text}['{levels[0]}'] ~ ...\" with family=\"bernoulli\""
+            )
+        wanted = level.strip("'\"")
+        if wanted not in levels:
+            raise DataError(f"the response {text} has no level {wanted!r}; it has {', '.join(levels[:6])}")
+        return (np.asarray(values).astype(str) == wanted).astype(float), None
+    if part.kind != "numeric" or np.ndim(values) != 1:
+        raise DataError(f"the response {text} is not one column of numbers")
+    return np.asarray(values, dtype=float), None
+
+
+def _offset(text: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> np.ndarray:
+    part = evaluate(text, Mask(table, objects))
+    if part.kind != "numeric" or np.ndim(part._intermediate_data) != 1:
+        raise DataError(f"offset({text}) is not one column of numbers")
+    return np.asarray(part._intermediate_data, dtype=float)
+
+
+def _refuse_constant_within_fe(X: np.ndarray, coefs: tuple[str, ...], groups: list[GroupDesign]) -> None:
+    """A column that does not vary within the units of `fe(g)` is a combination of the unit effects."""
+    for group in groups:
+        if not any(block.fixed for block in group.blocks):
+            continue
+        for k, name in enumerate(coefs):
+            if name == "Intercept":
+                continue
+            column = X[:, k] - X[:, k].mean()
+            means = np.bincount(group.codes, column, len(group.levels)) / group.rows
+            if np.abs(column - means[group.codes]).max() <= 1e-9 * np.abs(column).max():
+                raise DataError(
+                    f"the column {name!r} does not vary within the units of fe({group.name}), so it is collinear with "
+                    f"the unit effects; leave it out, or use (1 | {group.name})"
+                )

@@ -1,0 +1,81 @@
+"""A `pm.Model` comes in, draws of its free variables go out; nutpie's NUTS does the sampling."""
+
+import os
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hierpanel.errors import FitError
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What a sampler gives back.
+
+    free : name → (chain, draw, …) draws of the model's free variables.
+    sample_stats : xarray Dataset with dims (chain, draw).
+    seconds_compile, seconds_sample : wall time of building the compiled density, and of warm-up and sampling.
+    """
+
+    free: dict[str, np.ndarray]
+    sample_stats: Any
+    seconds_compile: float
+    seconds_sample: float
+
+
+def sample(
+    model: Any,
+    *,
+    draws: int,
+    chains: int,
+    tune: int,
+    seed: int | None,
+    cores: int | None,
+    target_accept: float | None,
+    progress: bool,
+) -> Draws:
+    """Sample a PyMC model by NUTS.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    draws, chains, tune : draws kept in each chain, chains, and warm-up draws in each chain
+    seed : the same seed gives the same draws; None takes one from the system
+    cores : chains run at a time; all that are there unless given
+    target_accept : mean acceptance that the step size is tuned to, in (0, 1); 0.9 unless given
+    progress : whether to show nutpie's progress bar
+    """
+    for name, value in (("draws", draws), ("chains", chains), ("tune", tune)):
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise FitError(f"{name} must be a whole number of at least 1, not {value!r}")
+    if target_accept is not None and not 0 < target_accept < 1:
+        raise FitError(f"target_accept must lie between 0 and 1, not {target_accept!r}")
+    import nutpie
+
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numba's notes on caching concern its authors
+        compiled = nutpie.compile_pymc_model(model, var_names=[variable.name for variable in model.free_RVs])
+    compiled_at = time.perf_counter()
+    seed = seed if seed is not None else int.from_bytes(os.urandom(4))
+    tree = nutpie.sample(
+        compiled,
+        draws=draws,
+        tune=tune,
+        chains=chains,
+        cores=cores if cores is not None else min(chains, os.cpu_count() or 1),
+        seed=seed,
+        save_warmup=False,
+        progress_bar=progress,
+        target_accept=0.9 if target_accept is None else target_accept,
+    )
+    done = time.perf_counter()
+    return Draws(
+        free={variable.name: tree["posterior"][variable.name].to_numpy() for variable in model.free_RVs},
+        sample_stats=tree["sample_stats"].to_dataset(),
+        seconds_compile=compiled_at - start,
+        seconds_sample=done - compiled_at,
+    )

@@ -1,0 +1,316 @@
+"""Families of the response, as values: a link, extra parameters, a density, and the support that the data must have.
+
+A new family is one `Family(...)` in this file. PyMC is passed in as `pm`, so nothing here imports it.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from hierpanel.errors import FamilyError
+from hierpanel.spec.priors import Prior
+
+Array = np.ndarray
+# (y, linear predictor, parameters, weights or None, trials or None) → log density of each row
+LogDensity = Callable[[Array, Array, Mapping[str, Array], Any, Any], Array]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link function: the linear predictor is `forward(mean)`, the mean is `inverse(linear predictor)`.
+
+    latent_variance : variance of the latent residual that the link implies (π²/3 for logit), or None.
+    pymc : (pm, linear predictor) → mean, as a PyTensor expression.
+    """
+
+    name: str
+    forward: Callable[[Array], Array]
+    inverse: Callable[[Array], Array]
+    pymc: Callable[[Any, Any], Any]
+    latent_variance: float | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """The distribution of the response given the linear predictor.
+
+    links : those that are allowed, the default first; `link` is the chosen one.
+    parameters : further parameters by their PyMC names; default priors as functions of the response's scale s.
+    location : whether the response has a unit of measurement, so that priors scale with its sd.
+    weighted : whether precision weights make sense (sd sigma / sqrt(w)).
+    counts_trials : whether the response is prop(successes, trials).
+    problem : (y, trials) → what is wrong with the data's support, or None.
+    likelihood : (pm, link, eta, parameters, weights, trials, keywords) → the observed PyMC variable.
+    log_density : the same in NumPy.
+    residual_variance : parameters → residual variance at weight 1, or None where the link's latent variance counts.
+    """
+
+    name: str
+    links: tuple[Link, ...]
+    parameters: Mapping[str, Callable[[float], Prior]]
+    problem: Callable[[Array, Array | None], str | None]
+    likelihood: Callable[..., Any]
+    log_density: Callable[["Family"], LogDensity]
+    location: bool = False
+    weighted: bool = False
+    counts_trials: bool = False
+    residual_variance: Callable[[Mapping[str, Array]], Array] | None = None
+    chosen: str = ""
+
+    @property
+    def link(self) -> Link:
+        """The chosen link."""
+        return next((link for link in self.links if link.name == self.chosen), self.links[0])
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.link.name} link)"
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return family, (self.name, self.link.name)
+
+
+IDENTITY = Link("identity", lambda m: m, lambda e: e, lambda pm, e: e)
+LOG = Link("log", np.log, np.exp, lambda pm, e: pm.math.exp(e))
+LOGIT = Link("logit", special.logit, special.expit, lambda pm, e: pm.math.sigmoid(e), np.pi**2 / 3)
+PROBIT = Link("probit", special.ndtri, special.ndtr, lambda pm, e: _open(pm, pm.math.invprobit(e)), 1.0)
+CLOGLOG = Link(
+    "cloglog",
+    lambda m: np.log(-np.log1p(-m)),
+    lambda e: -np.expm1(-np.exp(e)),
+    lambda pm, e: _open(pm, 1 - pm.math.exp(-pm.math.exp(e))),
+    np.pi**2 / 6,
+)
+
+
+def _open(pm: Any, p: Any) -> Any:
+    """Keep a probability inside (0, 1) where the link saturates in double precision."""
+    return pm.math.clip(p, 1e-15, 1 - 1e-15)
+
+
+def _real(y: Array, trials: Array | None) -> str | None:
+    if trials is not None:
+        return "prop(successes, trials) is a response for family='binomial'"
+    return "the response is constant" if np.ptp(y) == 0 else None
+
+
+def _binary(y: Array, trials: Array | None) -> str | None:
+    if trials is not None:
+        return "prop(successes, trials) is a response for family='binomial'"
+    return _support(~np.isin(y, (0, 1)), y, "must be 0 or 1 (for counts out of trials use prop(y, n) and family='binomial')")
+
+
+def _out_of_trials(y: Array, trials: Array | None) -> str | None:
+    if trials is None:
+        return "the response must be prop(successes, trials); for 0/1 outcomes use family='bernoulli'"
+    return _support(y < 0, y, "must not be negative")
+
+
+def _count(y: Array, trials: Array | None) -> str | None:
+    if trials is not None:
+        return "prop(successes, trials) is a response for family='binomial'"
+    return _support((y < 0) | (y != np.floor(y)), y, "must be counts 0, 1, 2, …")
+
+
+def _support(bad: Array, y: Array, rule: str) -> str | None:
+    if not bad.any():
+        return None
+    values = ", ".join(f"{value:g}" for value in np.unique(y[bad])[:5])
+    return f"its values {rule}, but {int(bad.sum())} rows hold others ({values}{', …' if len(np.unique(y[bad])) > 5 else ''})"
+
+
+def _spread(sigma: Any, weights: Any) -> Any:
+    return sigma if weights is None else sigma / np.sqrt(weights)
+
+
+def _normal(pm: Any, link: Link, eta: Any, parameters: Any, weights: Any, trials: Any, keywords: Any) -> Any:
+    return pm.Normal(mu=eta, sigma=_spread(parameters["sigma"], weights), **keywords)
+
+
+def _normal_density(family: Family) -> LogDensity:
+    def density(y: Array, eta: Array, parameters: Mapping[str, Array], weights: Any, trials: Any) -> Array:
+        sigma = _spread(parameters["sigma"], weights)
+        return -0.5 * ((y - eta) / sigma) ** 2 - np.log(sigma) - 0.5 * np.log(2 * np.pi)
+
+    return density
+
+
+def _student_t(pm: Any, link: Link, eta: Any, parameters: Any, weights: Any, trials: Any, keywords: Any) -> Any:
+    return pm.StudentT(mu=eta, sigma=_spread(parameters["sigma"], weights), nu=parameters["nu"], **keywords)
+
+
+def _student_t_density(family: Family) -> LogDensity:
+    def density(y: Array, eta: Array, parameters: Mapping[str, Array], weights: Any, trials: Any) -> Array:
+        sigma, nu = _spread(parameters["sigma"], weights), parameters["nu"]
+        constant = special.gammaln((nu + 1) / 2) - special.gammaln(nu / 2) - 0.5 * np.log(nu * np.pi)
+        return constant - np.log(sigma) - (nu + 1) / 2 * np.log1p(((y - eta) / sigma) ** 2 / nu)
+
+    return density
+
+
+def _student_t_variance(parameters: Mapping[str, Array]) -> Array:
+    nu = parameters["nu"]
+    variance = parameters["sigma"] ** 2 * nu / np.where(nu > 2, nu - 2, 1.0)
+    return np.where(nu > 2, variance, np.inf)
+
+
+def _bernoulli(pm: Any, link: Link, eta: Any, parameters: Any, weights: Any, trials: Any, keywords: Any) -> Any:
+    if link is LOGIT:
+        return pm.Bernoulli(logit_p=eta, **keywords)
+    return pm.Bernoulli(p=link.pymc(pm, eta), **keywords)
+
+
+def _binomial(pm: Any, link: Link, eta: Any, parameters: Any, weights: Any, trials: Any, keywords: Any) -> Any:
+    if link is LOGIT:
+        return pm.Binomial(n=trials, logit_p=eta, **keywords)
+    return pm.Binomial(n=trials, p=link.pymc(pm, eta), **keywords)
+
+
+def _binomial_density(family: Family) -> LogDensity:
+    def density(y: Array, eta: Array, parameters: Mapping[str, Array], weights: Any, trials: Any) -> Array:
+        n = np.ones_like(y) if trials is None else trials
+        log_p, log_q = _LOG_PROBABILITIES[family.link.name](eta)
+        choose = special.gammaln(n + 1) - special.gammaln(y + 1) - special.gammaln(n - y + 1)
+        return choose + np.where(y > 0, y * log_p, 0.0) + np.where(n > y, (n - y) * log_q, 0.0)
+
+    return density
+
+
+_LOG_PROBABILITIES: dict[str, Callable[[Array], tuple[Array, Array]]] = {
+    "logit": lambda eta: (special.log_expit(eta), special.log_expit(-eta)),
+    "probit": lambda eta: (special.log_ndtr(eta), special.log_ndtr(-eta)),
+    "cloglog": lambda eta: (np.log(-np.expm1(-np.exp(np.clip(eta, -700, 700)))), -np.exp(np.clip(eta, -700, 700))),
+}
+
+
+def _poisson(pm: Any, link: Link, eta: Any, parameters: Any, weights: Any, trials: Any, keywords: Any) -> Any:
+    return pm.Poisson(mu=link.pymc(pm, eta), **keywords)
+
+
+def _poisson_density(family: Family) -> LogDensity:
+    def density(y: Array, eta: Array, parameters: Mapping[str, Array], weights: Any, trials: Any) -> Array:
+        return y * eta - np.exp(eta) - special.gammaln(y + 1)
+
+    return density
+
+
+def _negative_binomial(pm: Any, link: Link, eta: Any, parameters: Any, weights: Any, trials: Any, keywords: Any) -> Any:
+    return pm.NegativeBinomial(mu=link.pymc(pm, eta), alpha=parameters["alpha"], **keywords)
+
+
+def _negative_binomial_density(family: Family) -> LogDensity:
+    def density(y: Array, eta: Array, parameters: Mapping[str, Array], weights: Any, trials: Any) -> Array:
+        alpha = parameters["alpha"]
+        log_total = np.logaddexp(np.log(alpha), eta)
+        choose = special.gammaln(y + alpha) - special.gammaln(alpha) - special.gammaln(y + 1)
+        return choose + alpha * (np.log(alpha) - log_total) + y * (eta - log_total)
+
+    return density
+
+
+def _sigma(s: float) -> Prior:
+    return Prior("HalfStudentT", nu=3, sigma=s)
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family(
+            "gaussian",
+            (IDENTITY,),
+            {"sigma": _sigma},
+            _real,
+            _normal,
+            _normal_density,
+            location=True,
+            weighted=True,
+            residual_variance=lambda parameters: parameters["sigma"] ** 2,
+        ),
+        Family(
+            "student_t",
+            (IDENTITY,),
+            {"sigma": _sigma, "nu": lambda s: Prior("Gamma", alpha=2, beta=0.1)},
+            _real,
+            _student_t,
+            _student_t_density,
+            location=True,
+            weighted=True,
+            residual_variance=_student_t_variance,
+        ),
+        Family("bernoulli", (LOGIT, PROBIT, CLOGLOG), {}, _binary, _bernoulli, _binomial_density),
+        Family(
+            "binomial",
+            (LOGIT, PROBIT, CLOGLOG),
+            {},
+            _out_of_trials,
+            _binomial,
+            _binomial_density,
+            counts_trials=True,
+        ),
+        Family("poisson", (LOG,), {}, _count, _poisson, _poisson_density),
+        Family(
+            "negative_binomial",
+            (LOG,),
+            {"alpha": lambda s: Prior("InverseGamma", alpha=0.4, beta=0.3)},
+            _count,
+            _negative_binomial,
+            _negative_binomial_density,
+        ),
+    )
+}
+_OTHER_WORDS = {
+    "normal": "gaussian",
+    "t": "student_t",
+    "studentt": "student_t",
+    "logit": "bernoulli",
+    "logistic": "bernoulli",
+    "binary": "bernoulli",
+    "probit": "bernoulli(probit)",
+    "negativebinomial": "negative_binomial",
+    "negbin": "negative_binomial",
+    "count": "poisson",
+}
+
+
+def family(name: "str | Family", link: str | None = None) -> Family:
+    """Return a family by name.
+
+    Parameters
+    ----------
+    name : str
+        ``"gaussian"``, ``"student_t"``, ``"bernoulli"``, ``"binomial"``, ``"poisson"`` or ``"negative_binomial"``; a
+        link may stand in parentheses, as in ``"bernoulli(probit)"``.
+    link : str, optional
+        ``"logit"``, ``"probit"`` or ``"cloglog"`` for bernoulli and binomial.
+
+    Raises
+    ------
+    FamilyError
+        For a family or link that is not there, with those that are.
+
+    Examples
+    --------
+    >>> print(family("bernoulli", link="probit"))
+    bernoulli (probit link)
+    """
+    if isinstance(name, Family):
+        return name if link is None else family(name.name, link)
+    if not isinstance(name, str):
+        raise FamilyError(f"family is a name such as 'gaussian', not {type(name).__name__}")
+    found = re.fullmatch(r"\s*(\w+)\s*(?:\(\s*(?:link\s*=\s*)?['\"]?(\w+)['\"]?\s*\))?\s*", name)
+    base = found.group(1).lower() if found else name
+    link = link or (found.group(2) if found else None)
+    if base not in FAMILIES:
+        plain = base.replace("_", "").replace("-", "")
+        near = _OTHER_WORDS.get(plain) or next(iter(difflib.get_close_matches(base, FAMILIES, n=1)), None)
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise FamilyError(f"there is no family {name!r} yet{hint} The families are: {', '.join(FAMILIES)}")
+    chosen = FAMILIES[base]
+    if link is not None and link not in [known.name for known in chosen.links]:
+        links = ", ".join(known.name for known in chosen.links)
+        raise FamilyError(f"the family {base} has no link {link!r}; its links are: {links}")
+    return replace(chosen, chosen=link or chosen.links[0].name)

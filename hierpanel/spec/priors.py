@@ -1,0 +1,163 @@
+"""Prior distributions, as values, by their PyMC names; the common ones also draw and support themselves in NumPy."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hierpanel.errors import PriorError
+
+
+@dataclass(frozen=True, init=False)
+class Prior:
+    """A prior distribution by its PyMC name and parameters.
+
+    Parameters
+    ----------
+    name : str
+        ``"Normal"``, ``"HalfNormal"``, ``"HalfStudentT"``, ``"LKJ"`` (for correlations), or any other univariate
+        distribution of PyMC.
+    **parameters : float
+        The distribution's parameters by PyMC's names.
+
+    Raises
+    ------
+    PriorError
+        For a parameter that is not a finite number; an unknown name is an error where the prior is used.
+
+    Examples
+    --------
+    >>> print(Prior("Normal", mu=0, sigma=0.1))
+    Normal(mu=0, sigma=0.1)
+    """
+
+    name: str
+    parameters: tuple[tuple[str, float], ...]
+
+    def __init__(self, name: str, **parameters: float):
+        for key, value in parameters.items():
+            if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+                raise PriorError(f"the parameter {key} of {name} must be a finite number, not {value!r}")
+            if key in ("sigma", "tau", "nu", "eta", "lam") and value <= 0:
+                raise PriorError(f"the parameter {key} of {name} must be positive, not {value!r}")
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "parameters", tuple((key, float(value)) for key, value in parameters.items()))
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(f'{key}={value:.4g}' for key, value in self.parameters)})"
+
+    def __repr__(self) -> str:
+        return f"Prior({self.name!r}, {', '.join(f'{key}={value!r}' for key, value in self.parameters)})"
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The parameters as a dict."""
+        return dict(self.parameters)
+
+    def draw(self, rng: np.random.Generator, size: int) -> np.ndarray:
+        """Return (size,) draws."""
+        known = _COMMON.get(self.name)
+        if known is not None and set(self.values) == set(known.parameters):
+            return np.asarray(known.draw(rng, size, **self.values))
+        import pymc as pm
+
+        draws = pm.draw(distribution(self.name, pm).dist(**self.values), size, random_seed=rng)
+        return np.asarray(draws, dtype=float)
+
+    def check(self, key: str, positive: bool) -> None:
+        """Raise `PriorError` unless the distribution exists and has the support that `key` needs."""
+        known = _COMMON.get(self.name)
+        if known is not None and set(self.values) == set(known.parameters):
+            lowest = known.lowest(**self.values)
+        else:
+            lowest = self._ask_pymc(key)
+        if positive and lowest < 0:
+            raise PriorError(
+                f"the prior of {key} must live on the positive numbers, and {self} does not; use for example "
+                "HalfNormal(sigma=…), HalfStudentT(nu=3, sigma=…), Exponential(lam=…) or Gamma(alpha=…, beta=…)"
+            )
+
+    def _ask_pymc(self, key: str) -> float:
+        """Return the lowest of many draws of a distribution that only PyMC knows."""
+        import pymc as pm
+
+        kind = distribution(self.name, pm)
+        try:
+            variable = kind.dist(**self.values)
+            draws = np.asarray(pm.draw(variable, 2000, random_seed=1), dtype=float)
+        except PriorError:
+            raise
+        except Exception as error:
+            raise PriorError(f"the prior of {key}, {self}, is refused by PyMC: {error}") from error
+        if variable.ndim != 0 or variable.dtype.startswith("int"):
+            raise PriorError(f"the prior of {key} must be a continuous distribution of one number; {self.name} is not")
+        return float(draws.min())
+
+
+def distribution(name: str, pm: Any) -> Any:
+    """Return PyMC's distribution class of that name, or raise `PriorError` with the nearest one."""
+    kind = getattr(pm, name, None)
+    if not (isinstance(kind, type) and hasattr(kind, "dist")):
+        names = [n for n in dir(pm) if isinstance(getattr(pm, n), type) and hasattr(getattr(pm, n), "dist")]
+        near = difflib.get_close_matches(name, names, n=1)
+        raise PriorError(f"PyMC has no distribution {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return kind
+
+
+def as_prior(value: Any, key: str) -> Prior:
+    """Take a `Prior` or a `bambi.Prior` and return a `Prior`."""
+    if isinstance(value, Prior):
+        return value
+    if type(value).__module__.split(".")[0] == "bambi" and hasattr(value, "args"):
+        nested = [name for name, arg in value.args.items() if type(arg) is type(value)]
+        if nested:
+            raise PriorError(
+                f"the prior of {key} holds a prior in its {nested[0]}; in hierpanel the sd of a group's effects has a "
+                "name of its own: give it as priors={'sd_<factor>': Prior('HalfNormal', sigma=…)}"
+            )
+        return Prior(value.name, **{name: float(np.asarray(arg)) for name, arg in value.args.items()})
+    raise PriorError(f"the prior of {key} must be an hp.Prior, as in hp.Prior('Normal', mu=0, sigma=1), not {value!r}")
+
+
+@dataclass(frozen=True)
+class _Common:
+    parameters: tuple[str, ...]
+    draw: Callable[..., Any]
+    lowest: Callable[..., float]
+
+
+def _zero(**_: float) -> float:
+    return 0.0
+
+
+def _minus_infinity(**_: float) -> float:
+    return -np.inf
+
+
+def _improper(_rng: np.random.Generator, _size: int) -> np.ndarray:
+    raise PriorError("a flat prior is improper: nothing can be drawn from it")
+
+
+_COMMON: Mapping[str, _Common] = {
+    "Normal": _Common(("mu", "sigma"), lambda r, n, mu, sigma: r.normal(mu, sigma, n), _minus_infinity),
+    "HalfNormal": _Common(("sigma",), lambda r, n, sigma: np.abs(r.normal(0, sigma, n)), _zero),
+    "StudentT": _Common(
+        ("nu", "mu", "sigma"), lambda r, n, nu, mu, sigma: mu + sigma * r.standard_t(nu, n), _minus_infinity
+    ),
+    "HalfStudentT": _Common(("nu", "sigma"), lambda r, n, nu, sigma: sigma * np.abs(r.standard_t(nu, n)), _zero),
+    "Cauchy": _Common(
+        ("alpha", "beta"), lambda r, n, alpha, beta: alpha + beta * r.standard_cauchy(n), _minus_infinity
+    ),
+    "HalfCauchy": _Common(("beta",), lambda r, n, beta: beta * np.abs(r.standard_cauchy(n)), _zero),
+    "Exponential": _Common(("lam",), lambda r, n, lam: r.exponential(1 / lam, n), _zero),
+    "Gamma": _Common(("alpha", "beta"), lambda r, n, alpha, beta: r.gamma(alpha, 1 / beta, n), _zero),
+    "InverseGamma": _Common(("alpha", "beta"), lambda r, n, alpha, beta: beta / r.gamma(alpha, 1, n), _zero),
+    "LogNormal": _Common(("mu", "sigma"), lambda r, n, mu, sigma: r.lognormal(mu, sigma, n), _zero),
+    "Flat": _Common((), _improper, _minus_infinity),
+    "HalfFlat": _Common((), _improper, _zero),
+    "Uniform": _Common(
+        ("lower", "upper"), lambda r, n, lower, upper: r.uniform(lower, upper, n), lambda lower, upper: lower
+    ),
+}
