@@ -1,0 +1,43 @@
+"""Bayesian panel and multilevel regression from one line of formula.
+
+>>> import hierpanel as hp
+>>> df = hp.datasets.load("wage_panel")
+>>> model = hp.Model("log_wage ~ experience + (1 + experience | worker)", df)
+"""
+
+from hierpanel import datasets
+from hierpanel.errors import (
+    DataError,
+    FamilyError,
+    FileError,
+    FitError,
+    FormulaError,
+    HierpanelError,
+    PriorError,
+)
+from hierpanel.formula import parse
+from hierpanel.model import Model, fit
+from hierpanel.results.fit import Fit
+from hierpanel.results.loo import compare
+from hierpanel.results.store import load
+from hierpanel.spec import Prior, family
+
+__version__ = "0.1.0"
+__all__ = [
+    "DataError",
+    "FamilyError",
+    "FileError",
+    "Fit",
+    "FitError",
+    "FormulaError",
+    "HierpanelError",
+    "Model",
+    "Prior",
+    "PriorError",
+    "compare",
+    "datasets",
+    "family",
+    "fit",
+    "load",
+    "parse",
+]

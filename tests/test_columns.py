@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def blocks_beside_lme4(entry: dict[str, Any]) -> list[tuple[Encoder, np.ndarray,
     table = read(DATA, names.columns).table
     found = []
     for group in formula.groups:
-        theirs = [term["Z"] for term in entry["terms"] if set(term["factor"].split(":")) == set(group.factor)]
+        theirs = [term["Z"] for term in entry["terms"] if set(re.findall(r"\w+", term["factor"])) == set(group.factor)]
         for block in group.blocks:
             encoder, Z = encode(block.intercept, block.terms, table, names.objects, str(group))
             count = 1 if block.correlated else Z.shape[1]
@@ -120,6 +121,12 @@ def test_redundant_columns_left_of_a_bar(text: str) -> None:
     assert [np.linalg.matrix_rank(M) for M in (Z, theirs, np.hstack([Z, theirs]))] == [9, 9, 9]
     assert_labelled(encoder, Z)
     assert encoder.aliased == ("h[c]:k[r]",)
+
+
+def test_surplus_cells_without_an_intercept_are_left_out_as_r_does() -> None:
+    # R 4.2: model.matrix(~ 0 + x + x:h) has x, x:ha, x:hb, x:hc, and lm() gives the last one NA
+    encoder = code("0 + x + x:h").encoder
+    assert (encoder.labels, encoder.aliased) == (("x", "x:h[a]", "x:h[b]"), ("x:h[c]",))
 
 
 # --- labels ---------------------------------------------------------------------------------------------------------
@@ -324,7 +331,7 @@ ERRORS = [
     ("log(0*x - 1)", r"gives NaN in 8 of 8 rows \(rows p, q, r, s, t, …\)"),
     ("I(1/zero)", r"I\(1 / zero\) gives infinite values in 8 of 8 rows"),
     ("x:log(minus + 1)", r"log\(minus \+ 1\) gives infinite values in 4 of 8 rows"),
-    ("log(log(minus + 1))", r"gives NaN and infinite values|gives NaN|gives infinite"),
+    ("I((x - 1) / zero)", r"gives NaN and infinite values in 8 of 8 rows"),
     ("scale(one)", r"scale\(one\) gives NaN in 8 of 8 rows"),
     ("cut(x)", r"cut\(x\) gives no level in 4 of 8 rows \(rows t, u, v, w\)"),
     ("first_five(x)", r"first_five\(x\) gives values of shape \(5,\) for 8 rows; a column has one value for each row"),
@@ -367,6 +374,7 @@ def test_dates_work_as_the_error_says() -> None:
     assert code("year", as_year).labels == ("Intercept", "year")
     assert code("C(day)", NOTHING[:3]).X.shape == (3, 3)
     days = code("I((day - start) / np.timedelta64(1, 'D'))", NOTHING, {"start": DAYS[0]})
+    np.testing.assert_array_equal(days.new(NOTHING[5:]), days.X[5:])
     assert days.X[:, 1].tolist() == list(range(8))
 
 
@@ -376,10 +384,11 @@ def test_columns_of_a_block_are_named_in_errors() -> None:
         encode(True, formula.groups[0].blocks[0].terms, NOTHING, {}, "(1 + zero | h)")
 
 
-def test_calendar_years_are_not_collinear() -> None:
-    data = pd.DataFrame({"y": np.arange(80.0), "year": np.repeat(np.arange(1980, 1988), 10)})
-    for right in ("year + I(year**2) + I(year**3)", "year + I(year**2) + I(year**3) + I(year**4)", "C(year)"):
-        assert code(right, data).X.shape[1] == len(code(right, data).labels) > 3
+@pytest.mark.parametrize(("first", "last"), [(1980, 1987), (2010, 2013)])
+def test_calendar_years_are_not_collinear(first: int, last: int) -> None:
+    data = pd.DataFrame({"y": np.arange(80.0), "year": np.resize(np.arange(first, last + 1), 80)})
+    cubic = code("year + I(year**2) + I(year**3)", data)
+    assert cubic.labels == ("Intercept", "year", "I(year ** 2)", "I(year ** 3)")
     with pytest.raises(DataError, match=r"'I\(year - 1980\)' is a linear combination of 'Intercept' and 'year'"):
         code("year + I(year**2) + I(year - 1980)", data)
 
@@ -392,6 +401,14 @@ def test_neither_unit_nor_origin_matters(scale: float, origin: float) -> None:
     assert code("x*h + I(x**2)", data).labels == code("x*h + I(x**2)").labels
     with pytest.raises(DataError, match="exactly collinear"):
         code("x + z + I(x / 7 + z)", data)
+
+
+def test_collinear_columns_are_found_far_from_the_origin() -> None:
+    seconds = DATA.assign(t=1e10 + 7.0 * np.arange(len(DATA)))
+    assert code("t + x", seconds).labels == ("Intercept", "t", "x")
+    for right in ("t + I(t + 0.1)", "t + x + I(t / 3 + x)"):
+        with pytest.raises(DataError, match="exactly collinear"):
+            code(right, seconds)
 
 
 def test_nearly_collinear_is_not_collinear() -> None:

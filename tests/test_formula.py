@@ -11,7 +11,7 @@ from hierpanel import errors
 from hierpanel.errors import FormulaError, HierpanelError
 from hierpanel.formula import Block, Group, parse
 
-# (formula, canonical form); R's terms.formula and lme4 agree with each, but for fe() and backquotes.
+# (formula, canonical form); the terms of the common part are those of R's terms(), the bars are lme4's
 GOOD = [
     # the common part: +, -, the intercept
     ("y ~ 1", "y ~ 1"),

@@ -271,7 +271,9 @@ def dependencies(matrix: np.ndarray) -> list[tuple[int, list[int]]]:
             for q in basis:
                 rest = rest - (q @ rest) * q
         size = np.linalg.norm(rest)
-        if scale[k] == 0 or size <= COLLINEAR * np.linalg.norm(column):
+        # about its mean each column has length 1; a mean far from 0 adds nothing but rounding
+        rounding = 8 * np.finfo(float).eps * np.linalg.norm(column)
+        if scale[k] == 0 or size <= COLLINEAR + rounding:
             weights = np.linalg.lstsq(triangle[:, kept], column, rcond=None)[0] if kept and scale[k] else np.empty(0)
             found.append((k, [j for j, w in zip(kept, weights, strict=False) if abs(w) > 1e-6]))
         else:

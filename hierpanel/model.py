@@ -1,0 +1,277 @@
+"""The front door: `Model` wires formula, data, spec, compiler and inference together; `fit` is `Model(...).fit(...)`."""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from hierpanel import spec as specs
+from hierpanel.data import design as designs
+from hierpanel.data import frame as frames
+from hierpanel.errors import DataError, FitError
+from hierpanel.formula import Formula, namespace, parse
+from hierpanel.results.explain import PriorSummary, explain, prior_summary
+from hierpanel.results.fit import Fit
+from hierpanel.spec import Family, ModelSpec, Prior
+
+Method = Literal["auto", "marginal", "nuts"]
+
+
+class Model:
+    """A multilevel regression, read and checked, ready to fit.
+
+    Parameters
+    ----------
+    formula : str
+        In lme4's notation, such as ``"log_wage ~ experience + (1 + experience | worker)"``.
+    data : table
+        pandas, polars, pyarrow, anything that narwhals reads, or a mapping of columns. Named levels of a pandas index
+        count as columns. Rows with a missing value in a used column are dropped, and counted in every summary.
+    family : str or Family
+        ``"gaussian"``, ``"student_t"``, ``"bernoulli"``, ``"binomial"`` (with ``prop(successes, trials) ~ …``),
+        ``"poisson"`` or ``"negative_binomial"``; a link in parentheses, as in ``"bernoulli(probit)"``.
+    priors : mapping, optional
+        Key → `Prior` (or a number that fixes an sd): ``"beta"``, ``"beta[experience]"``, ``"sd_worker"``,
+        ``"sd_worker[experience]"``, ``"cor_worker"``, ``"sigma"``. See `prior_summary`.
+    center : bool
+        Whether priors refer to centred columns (reports never do). False: to the columns as they are.
+    panel : (unit, time), optional
+        Column names; a (unit, time) that occurs twice is an error.
+    weights : str or array, optional
+        Precision weights: the residual sd of a row is sigma / √w. Gaussian and Student-t only.
+    env : mapping, optional
+        Functions and constants that the formula names; the caller's own scope unless given.
+
+    Raises
+    ------
+    HierpanelError
+        For whatever is wrong with the formula, the data, the family or the priors.
+
+    Examples
+    --------
+    >>> import hierpanel as hp
+    >>> model = hp.Model("yield_ ~ (1 | batch)", hp.datasets.load("dyestuff"))
+    >>> model.spec.groups[0].name
+    'batch'
+    """
+
+    spec: ModelSpec
+    design: designs.Design
+
+    def __init__(
+        self,
+        formula: str | Formula,
+        data: Any,
+        *,
+        family: str | Family = "gaussian",
+        priors: Mapping[str, Any] | None = None,
+        center: bool = True,
+        panel: Sequence[str] | None = None,
+        weights: str | Any | None = None,
+        env: Mapping[str, Any] | None = None,
+    ):
+        parsed = parse(formula) if isinstance(formula, str) else formula
+        chosen = specs.family(family)
+        available = frames.column_names(data)
+        scope = env if env is not None else _caller_scope()
+        names = namespace.resolve(parsed, available, scope)
+        extra = _named_columns(panel, weights, available)
+        frame = frames.read(data, list(dict.fromkeys([*names.columns, *extra])))
+        _check_panel(frame, panel)
+        self.names = names
+        self.design, self.encoders = designs.build(parsed, frame, names.objects, _weights(weights, frame))
+        self.spec = specs.build(parsed, frame, self.design, chosen, priors, center)
+
+    def __repr__(self) -> str:
+        return f"<Model {self.spec.formula}, {self.spec.family}, {self.spec.n} rows>"
+
+    def fit(
+        self,
+        method: Method = "auto",
+        *,
+        draws: int = 1000,
+        chains: int = 4,
+        tune: int = 1000,
+        seed: int | None = None,
+        cores: int | None = None,
+        target_accept: float | None = None,
+        parameterization: Literal["noncentered", "centered"] = "noncentered",
+        progress: bool = True,
+    ) -> Fit:
+        """Sample the posterior.
+
+        Parameters
+        ----------
+        method : str
+            ``"nuts"`` (nutpie's No-U-Turn sampler), which is also what ``"auto"`` takes.
+        draws, chains, tune : int
+            Draws kept in each chain, chains, and warm-up draws in each chain.
+        seed : int, optional
+            The same seed gives the same draws.
+        cores : int, optional
+            Chains run at a time; as many as the machine has unless given.
+        target_accept : float, optional
+            Mean acceptance that the step size is tuned to; 0.9 unless given. Raise it where draws diverge.
+        parameterization : str
+            ``"noncentered"``, or ``"centered"``, which mixes better where every unit has very many rows.
+        progress : bool
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        Fit
+
+        Examples
+        --------
+        >>> import hierpanel as hp
+        >>> model = hp.Model("yield_ ~ (1 | batch)", hp.datasets.load("dyestuff"))
+        >>> fit = model.fit(draws=100, tune=200, chains=2, seed=1, progress=False)
+        >>> list(fit.fixef().index)
+        ['Intercept']
+        """
+        if method not in ("auto", "nuts"):
+            raise FitError(f"method is 'auto' or 'nuts', not {method!r}")
+        from hierpanel.compiler import noncentered, scales
+        from hierpanel.inference import nuts
+        from hierpanel.inference.posterior import to_datatree
+
+        start = time.perf_counter()
+        model = noncentered.to_pymc(self.spec, self.design, parameterization)
+        built = time.perf_counter()
+        result = nuts.sample(
+            model,
+            draws=draws,
+            chains=chains,
+            tune=tune,
+            seed=seed,
+            cores=cores,
+            target_accept=target_accept,
+            progress=progress,
+        )
+        canonical = noncentered.canonical_draws(self.spec, self.design, result.free)
+        idata = to_datatree(
+            canonical,
+            scales.dims_of(self.spec),
+            noncentered.coords_of(self.spec, self.design),
+            result.sample_stats,
+            self.design,
+        )
+        timing = {"compiling": built - start + result.seconds_compile, "sampling": result.seconds_sample}
+        return Fit(self.spec, self.design, idata, "nuts", timing)
+
+    def to_pymc(self, parameterization: Literal["noncentered", "centered"] = "noncentered") -> Any:
+        """Return the model as a plain ``pm.Model``, which ``pm.sample`` accepts.
+
+        Its named variables are the canonical ones on the original scale (``beta``, ``sd_g``, ``cor_g``, ``b_g``,
+        ``sigma``); the free ones beside them (``u_g``, and ``beta_c`` where columns are centred) carry the priors.
+        """
+        from hierpanel.compiler.noncentered import to_pymc
+
+        return to_pymc(self.spec, self.design, parameterization)
+
+    def prior_summary(self) -> PriorSummary:
+        """Return every prior, the scale that it refers to, and what all of them imply for the ICC and R²."""
+        return prior_summary(self.spec, self.design)
+
+    def explain(self) -> str:
+        """Say in words and columns what will be estimated, from which rows, with how many parameters, and by which route."""
+        return explain(self.spec, self.design)
+
+
+def fit(formula: str | Formula, data: Any, **options: Any) -> Fit:
+    """Fit a multilevel regression in one line.
+
+    Parameters
+    ----------
+    formula : str
+        Such as ``"log_wage ~ experience + (1 + experience | worker)"``.
+    data : table
+    **options
+        Those of `Model` (family, priors, center, panel, weights, env) and of `Model.fit` (draws, chains, seed, …).
+
+    Returns
+    -------
+    Fit
+
+    Examples
+    --------
+    >>> import hierpanel as hp
+    >>> df = hp.datasets.load("dyestuff")
+    >>> fit = hp.fit("yield_ ~ (1 | batch)", df, draws=100, tune=200, chains=2, seed=1, progress=False)
+    >>> fit.nobs
+    30
+    """
+    of_model = {"family", "priors", "center", "panel", "weights", "env"}
+    of_fit = {
+        "method", "draws", "chains", "tune", "seed", "cores", "target_accept", "parameterization", "progress",
+    }  # fmt: skip
+    unknown = sorted(set(options) - of_model - of_fit)
+    if unknown:
+        raise FitError(f"fit() has no option {unknown[0]!r}; its options are: {', '.join(sorted(of_model | of_fit))}")
+    model_options = {name: value for name, value in options.items() if name in of_model}
+    if model_options.get("env") is None:
+        model_options["env"] = _caller_scope()
+    model = Model(formula, data, **model_options)
+    return model.fit(**{name: value for name, value in options.items() if name in of_fit})
+
+
+def _caller_scope() -> dict[str, Any]:
+    """Return the names that are visible where the user called; only those that the formula names are kept."""
+    frame: Any = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("hierpanel."):
+        frame = frame.f_back
+    return {**frame.f_globals, **frame.f_locals}
+
+
+def _named_columns(panel: Sequence[str] | None, weights: Any, available: list[str]) -> list[str]:
+    wanted: list[tuple[str, str]] = []
+    if panel is not None:
+        if isinstance(panel, str) or len(panel) != 2:
+            raise DataError("panel names two columns, (unit, time), as in panel=('worker', 'year')")
+        wanted += [("panel", name) for name in panel]
+    if isinstance(weights, str):
+        wanted.append(("weights", weights))
+    for option, name in wanted:
+        if name not in available:
+            raise DataError(f"{option}= names the column {name!r}, which is not there; the columns are: {', '.join(available)}")
+    return [name for _, name in wanted]
+
+
+def _weights(weights: Any, frame: frames.Frame) -> np.ndarray | None:
+    if weights is None:
+        return None
+    if isinstance(weights, str):
+        values = frame.table[weights]
+        if not pd.api.types.is_numeric_dtype(values):
+            raise DataError(f"the weights {weights!r} are not numbers")
+        found = values.to_numpy(dtype=float)
+    else:
+        found = np.asarray(weights, dtype=float)
+        if found.shape != (frame.n_total,):
+            raise DataError(f"weights has shape {found.shape}, but the table has {frame.n_total} rows")
+        if frame.n != frame.n_total:
+            raise DataError(
+                f"{frame.n_total - frame.n} rows with missing values are dropped, so weights must be a column of the "
+                "table, given by its name"
+            )
+    if not (np.isfinite(found) & (found > 0)).all():
+        raise DataError(f"precision weights must be positive; {int((~(found > 0)).sum())} are not")
+    return found
+
+
+def _check_panel(frame: frames.Frame, panel: Sequence[str] | None) -> None:
+    if panel is None:
+        return
+    unit, when = panel
+    twice = frame.table.duplicated([unit, when], keep=False)
+    if twice.any():
+        rows = frame.table[twice].sort_values([unit, when])
+        first = rows.iloc[0]
+        same = rows[(rows[unit] == first[unit]) & (rows[when] == first[when])]
+        raise DataError(
+            f"({unit}, {when}) must occur once, but {int(twice.sum())} rows share theirs with another, the first: "
+            f"{unit} {first[unit]}, {when} {first[when]} in rows {', '.join(map(str, same.index[:5]))}"
+        )

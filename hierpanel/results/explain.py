@@ -1,0 +1,166 @@
+"""A `ModelSpec` and its `Design` come in; words and a table of priors go out, before anything is fitted."""
+
+import html
+import textwrap
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hierpanel.compiler.scales import correlation_cholesky, lkj_concentration, prior_name
+from hierpanel.data.design import Design
+from hierpanel.errors import PriorError
+from hierpanel.results.variance import variances
+from hierpanel.spec import GroupSpec, ModelSpec, Prior
+
+PRIOR_DRAWS = 4000
+
+
+@dataclass(frozen=True)
+class PriorSummary:
+    """Priors as a table, and what they imply together.
+
+    table : DataFrame, a row for each prior key, with columns ``prior`` and ``refers_to``.
+    implied : DataFrame of prior quantiles (5 %, 50 %, 95 %) of the ICC and R²; empty where they are not defined.
+    """
+
+    table: pd.DataFrame
+    implied: pd.DataFrame
+
+    def __str__(self) -> str:
+        width = max(map(len, self.table.index))
+        prior_width = max(map(len, self.table["prior"]))
+        lines = ["Priors"]
+        for key, row in self.table.iterrows():
+            lines.append(f"  {key:<{width}}  {row['prior']:<{prior_width}}  {row['refers_to']}".rstrip())
+        if len(self.implied):
+            lines.append("Implied before the data")
+            lines += ["  " + line for line in self.implied.round(2).to_string().splitlines()]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        tables = self.table.to_html() + (self.implied.round(2).to_html() if len(self.implied) else "")
+        return f"<h4>{html.escape('Priors')}</h4>{tables}"
+
+
+def prior_summary(spec: ModelSpec, design: Design) -> PriorSummary:
+    """List every prior with the scale it refers to, and simulate what they imply."""
+    rows = {key: (str(prior) if isinstance(prior, Prior) else f"fixed at {prior:.4g}") for key, prior in spec.priors().items()}
+    table = pd.DataFrame({"prior": rows, "refers_to": {key: _refers_to(key, spec) for key in rows}}).loc[list(rows)]
+    table.index.name = "key"
+    return PriorSummary(table, _implied(spec, design))
+
+
+def explain(spec: ModelSpec, design: Design) -> str:
+    """Say what will be estimated."""
+    dropped = spec.n_total - spec.n
+    causes = ", ".join(f"{count:,} where {name} is missing" for name, count in spec.dropped)
+    paragraphs = [
+        f"{spec.formula}",
+        f"{spec.formula.response} is {spec.family}; {spec.n:,} of {spec.n_total:,} rows are used"
+        + (f", {dropped:,} are dropped ({causes})." if dropped else "."),
+    ]
+    if spec.coefs:
+        paragraphs.append(f"{_count(len(spec.coefs), 'coefficient')}: {', '.join(spec.coefs)}.")
+    for group, data in zip(spec.groups, design.groups, strict=True):
+        for block in group.blocks:
+            names = group.coefs[block.columns]
+            paragraphs.append(f"{group.levels:,} {group.name}: {_describe(names, block.correlated, block.fixed)}.")
+        if data.rows.min() == 1:
+            paragraphs.append(f"{int((data.rows == 1).sum()):,} of the {group.name} have a single row.")
+    if spec.formula.offsets:
+        paragraphs.append(f"Known part of the linear predictor: {' + '.join(spec.formula.offsets)}.")
+    effects = sum(group.levels * len(group.coefs) for group in spec.groups)
+    variances_ = sum(
+        sum(isinstance(sd, Prior) for sd in group.sd)
+        + sum(block.size * (block.size - 1) // 2 for block in group.blocks if block.correlated)
+        for group in spec.groups
+    )
+    paragraphs.append(
+        f"Parameters: {_count(len(spec.coefs), 'coefficient')}, {variances_} sds and correlations, {effects:,} group effects, "
+        f"{_count(len(spec.parameters), 'parameter')} of the family."
+    )
+    paragraphs.append("method='auto' takes NUTS.")
+    paragraphs += [f"Note: {note}." for note in spec.notes]
+    return "\n".join("\n".join(textwrap.wrap(text, 90, subsequent_indent="  ")) for text in paragraphs)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _describe(names: tuple[str, ...], correlated: bool, fixed: bool) -> str:
+    if fixed:
+        return "an intercept for each, not shrunk (fixed effects)"
+    listed = ", ".join(names)
+    if len(names) == 1:
+        return f"a varying {'intercept' if listed == 'Intercept' else f'slope of {listed}'} for each"
+    return f"varying {listed} for each, {'correlated' if correlated else 'independent of each other'}"
+
+
+def _refers_to(key: str, spec: ModelSpec) -> str:
+    """Say where a prior sits: at which values of the columns."""
+    if key == "beta[Intercept]" and spec.is_centered:
+        return "at " + _at(spec.coefs, spec.center)
+    for group in spec.groups:
+        if not group.is_centered:
+            continue
+        if key == f"sd_{group.name}[Intercept]":
+            return f"{group.name} sd at " + _at(group.coefs, group.center)
+        if key == f"cor_{group.name}":
+            return "with the intercept at " + _at(group.coefs, group.center)
+    return ""
+
+
+def _at(names: tuple[str, ...], means: np.ndarray) -> str:
+    places = [f"{name} = {mean:.3g}" for name, mean in zip(names, means, strict=True) if mean != 0]
+    return ", ".join(places[:4]) + (f" and {len(places) - 4} more means" if len(places) > 4 else "")
+
+
+def _implied(spec: ModelSpec, design: Design) -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    try:
+        draws = _prior_draws(spec, design, rng)
+    except PriorError:  # a flat prior implies nothing that can be drawn
+        return pd.DataFrame()
+    parts = variances(spec, design, draws)
+    named = {f"ICC {name}": values for name, values in parts.icc().items()}
+    named |= {f"R² {name}": values for name, values in parts.r2().items()} if spec.coefs or spec.groups else {}
+    quantiles = {name: np.quantile(values, [0.05, 0.5, 0.95]) for name, values in named.items()}
+    return pd.DataFrame(quantiles, index=["5 %", "50 %", "95 %"]).T
+
+
+def _prior_draws(spec: ModelSpec, design: Design, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Draw what `variances` needs from the priors, as one chain."""
+    size = PRIOR_DRAWS
+
+    def draw(prior: Prior | float) -> np.ndarray:
+        return np.full(size, prior) if isinstance(prior, float) else prior.draw(rng, size)
+
+    found = {}
+    if spec.coefs:
+        found["beta"] = np.stack([draw(prior) for prior in spec.beta], axis=-1)[None]
+    for group, data in zip(spec.groups, design.groups, strict=True):
+        found[prior_name("sd", group)] = np.stack([draw(sd) for sd in group.sd], axis=-1)[None]
+        if group.is_correlated:
+            found[prior_name("cor", group)] = _correlation_draws(group, rng, size)[None]
+        if group.is_fixed:
+            found[f"b_{group.name}"] = np.zeros((1, size, len(data.levels), len(group.coefs)))
+    return found | {name: draw(prior)[None] for name, prior in spec.parameters.items()}
+
+
+def _correlation_draws(group: GroupSpec, rng: np.random.Generator, size: int) -> np.ndarray:
+    q = len(group.coefs)
+    L = np.broadcast_to(np.eye(q), (size, q, q)).copy()
+    for block in group.blocks:
+        if block.correlated:
+            a = lkj_concentration(block.size, group.eta)
+            partial = 2 * rng.beta(a, a, (size, len(a))) - 1
+            rows = correlation_cholesky([partial[:, k] for k in range(len(a))], block.size)
+            start = block.columns.start
+            for i in range(block.size):
+                for j in range(i + 1):
+                    L[:, start + i, start + j] = rows[i][j]
+    return np.asarray(L @ L.transpose(0, 2, 1))

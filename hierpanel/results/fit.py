@@ -1,0 +1,366 @@
+"""A `ModelSpec`, its `Design` and the posterior come in; a `Fit` answers what a person asks of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpanel.compiler.scales import prior_name
+from hierpanel.data.design import Design, GroupDesign
+from hierpanel.errors import FitError
+from hierpanel.inference.diagnostics import diagnose
+from hierpanel.results import loo, store, tables
+from hierpanel.results.plots import Plots
+from hierpanel.results.summary import Section, Summary, cells
+from hierpanel.results.variance import variances
+from hierpanel.spec import ModelSpec
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Fit:
+    """The posterior of a model.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+    design : Design
+    idata : arviz DataTree
+        Groups ``posterior``, ``sample_stats``, ``observed_data``, ``constant_data``.
+    method : ``"nuts"``
+    seconds : wall time of the fit; `timing` splits it up.
+    """
+
+    spec: ModelSpec
+    design: Design
+    idata: Any
+    method: str
+    timing: Mapping[str, float] = field(default_factory=dict)
+
+    # What a sampler must reach to go without a warning (Vehtari et al., 2021): R̂ and effective draws per chain.
+    R_HAT, ESS_PER_CHAIN = 1.01, 100
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the fit, in seconds."""
+        return float(sum(self.timing.values()))
+
+    @property
+    def plot(self) -> Plots:
+        """Plots of this fit, such as ``fit.plot.shrinkage("worker")``."""
+        return Plots(self)
+
+    def __repr__(self) -> str:
+        return f"<Fit of {self.spec.formula}, {self.spec.family.name}, by {self.method}; print(fit.summary()) shows it>"
+
+    def _repr_html_(self) -> str:
+        return self.summary().as_html()
+
+    def draws(self, name: str) -> np.ndarray:
+        """Return draws (chain, draw, …) of one variable of the posterior, such as ``"beta"`` or ``"sd_worker"``."""
+        posterior = self.idata["posterior"]
+        if name not in posterior.data_vars:
+            raise FitError(f"there is no {name!r} in the posterior; it holds: {', '.join(map(str, posterior.data_vars))}")
+        return np.asarray(posterior[name].values)
+
+    # Tables ------------------------------------------------------------------------------------------------------
+
+    def summary(self, prob: float = 0.95) -> Summary:
+        """Summarise the fit in a table that prints as text and shows as HTML in a notebook.
+
+        Parameters
+        ----------
+        prob : probability of the equal-tailed intervals
+        """
+        return summarise(self, prob)
+
+    def fixef(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return the coefficients beta: mean, sd, interval, P(> 0), ESS and R̂, a row each."""
+        return tables.fixef(self.spec, self._draws(), prob)
+
+    def ranef(self, group: str, prob: float = 0.95) -> pd.DataFrame:
+        """Return the effects of a grouping factor: by how much each unit departs from the coefficients.
+
+        Returns
+        -------
+        DataFrame with a row for each (level, coefficient)
+        """
+        data = self._group(group)
+        return tables.ranef(group, data.levels, data.coefs, self.draws(f"b_{group}"), prob)
+
+    def coef(self, group: str, prob: float = 0.95) -> pd.DataFrame:
+        """Return each unit's own coefficients, beta + b, for the columns that vary by the factor.
+
+        Returns
+        -------
+        DataFrame with a row for each (level, coefficient); columns that do not vary are in `fixef()`
+        """
+        data = self._group(group)
+        b = self.draws(f"b_{group}").copy()
+        for k, coef in enumerate(data.coefs):
+            if coef in self.spec.coefs:
+                b[..., k] += self.draws("beta")[..., self.spec.coefs.index(coef), None]
+        return tables.ranef(group, data.levels, data.coefs, b, prob)
+
+    def varcorr(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return the sds and correlations of every grouping factor, then sigma and the family's other parameters."""
+        return tables.varcorr(self.spec, self._draws(), prob)
+
+    def icc(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return each factor's share of the variance that the coefficients leave unexplained.
+
+        With varying slopes, the factor's variance is averaged over the rows (Johnson, 2014). For bernoulli and binomial
+        the residual variance is the link's latent one.
+
+        Raises
+        ------
+        FitError
+            Without random grouping factors, or for counts, where no residual variance is defined on the link scale.
+        """
+        shares = variances(self.spec, self.design, self._draws()).icc()
+        if not shares:
+            why = (
+                "there is no random grouping factor"
+                if not any(len(g.coefs) > g.is_fixed for g in self.spec.groups)
+                else f"family {self.spec.family.name} has no residual variance on the link scale"
+            )
+            raise FitError(f"no ICC: {why}")
+        return tables.named(shares, "group", prob)
+
+    def r2(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return R²: marginal (of the coefficients) and conditional (of the coefficients and the group effects)."""
+        shares = variances(self.spec, self.design, self._draws()).r2()
+        if not shares:
+            raise FitError(f"no R²: family {self.spec.family.name} has no residual variance on the link scale")
+        return tables.named(shares, "r2", prob)
+
+    # statsmodels' words ------------------------------------------------------------------------------------------
+
+    @property
+    def params(self) -> pd.Series:
+        """Posterior means of the coefficients."""
+        return self._coefficient(np.mean, "params")
+
+    @property
+    def bse(self) -> pd.Series:
+        """Posterior sds of the coefficients."""
+        return self._coefficient(lambda draws, axis: draws.std(axis=axis, ddof=1), "bse")
+
+    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
+        """Return equal-tailed intervals of the coefficients, of probability 1 - alpha, in columns lower and upper."""
+        return self.fixef(prob=1 - alpha)[["lower", "upper"]]
+
+    @property
+    def nobs(self) -> int:
+        """Rows used."""
+        return self.spec.n
+
+    @property
+    def fittedvalues(self) -> pd.Series:
+        """Posterior mean of each row's expected response, group effects included, under the data's index."""
+        draws, parts = self._draws(), []
+        for rows in loo.chunks(self.design, draws):
+            mean = self.spec.family.link.inverse(loo.linear_draws(self.spec, self.design, draws, rows))
+            parts.append(mean.mean(axis=(0, 1)))
+        values = np.concatenate(parts)
+        if self.design.trials is not None:
+            values = values * self.design.trials
+        return pd.Series(values, index=self.design.index, name="fittedvalues")
+
+    @property
+    def resid(self) -> pd.Series:
+        """Response less `fittedvalues`."""
+        fitted = self.fittedvalues
+        return pd.Series(self.design.y - fitted.to_numpy(), index=fitted.index, name="resid")
+
+    # Beyond the fit ----------------------------------------------------------------------------------------------
+
+    def loo(self) -> Any:
+        """Return the leave-one-out ELPD (a new row of a known unit), as arviz's ELPDData with ``elpd_i`` and ``pareto_k``."""
+        draws = self._draws()
+        scalars = self._scalars(draws)
+        bulk = diagnose(scalars)[0] if scalars.shape[2] else np.full(1, np.nan)
+        size = scalars.shape[0] * scalars.shape[1]
+        efficiency = 1.0 if np.isnan(bulk).all() else float(min(np.nanmean(bulk) / size, 1.0))
+        return loo.loo(self.spec, self.design, draws, efficiency)
+
+    def save(self, path: Any) -> None:
+        """Write the fit to one netCDF file that ``hp.load(path)`` reads back; nothing in it is executable."""
+        store.save(self, path)
+
+    def report(self, path: Any) -> None:
+        """Write one self-contained HTML page: summary, shrinkage plots, priors and sampler diagnostics."""
+        from hierpanel.results.report import write
+
+        write(self, path)
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return divergences, the largest R̂, the smallest ESS and the number of draws and chains."""
+        scalars = self._scalars(self._draws())
+        bulk, tail, r_hat = diagnose(scalars)
+        stats = self.idata["sample_stats"]
+        return {
+            "divergences": int(stats["diverging"].sum()) if "diverging" in stats.data_vars else 0,
+            "max_r_hat": float(np.nanmax(r_hat)) if np.isfinite(r_hat).any() else float("nan"),
+            "min_ess": float(np.nanmin([bulk, tail])) if np.isfinite(bulk).any() else float("nan"),
+            "chains": scalars.shape[0],
+            "draws": scalars.shape[1],
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
+            "idata": {name: node.to_dataset() for name, node in self.idata.children.items()}
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        import xarray as xr
+
+        for name, value in (state | {"idata": xr.DataTree.from_dict(state["idata"])}).items():
+            object.__setattr__(self, name, value)
+
+    def _draws(self) -> dict[str, np.ndarray]:
+        return {str(name): np.asarray(values.values) for name, values in self.idata["posterior"].data_vars.items()}
+
+    def _scalars(self, draws: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Draws (chain, draw, K) of everything but the group effects."""
+        names = [name for name in draws if not any(name == f"b_{group.name}" for group in self.spec.groups)]
+        lead = next(iter(draws.values())).shape[:2]
+        return np.concatenate([draws[name].reshape(*lead, -1) for name in names], axis=2)
+
+    def _group(self, name: str) -> GroupDesign:
+        return self.design.group(name)
+
+    def _coefficient(self, statistic: Any, name: str) -> pd.Series:
+        if not self.spec.coefs:
+            raise FitError("this model has no coefficients; its group effects are in ranef()")
+        draws = self.draws("beta").reshape(-1, len(self.spec.coefs))
+        return pd.Series(statistic(draws, axis=0), index=pd.Index(self.spec.coefs, name="coef"), name=name)
+
+
+def with_idata(fit: Fit, idata: Any) -> Fit:
+    """Return the fit with another DataTree."""
+    return replace(fit, idata=idata)
+
+
+def summarise(fit: Fit, prob: float) -> Summary:
+    """Build the summary of a fit."""
+    spec = fit.spec
+    percent = f"{100 * prob:g} %"
+    lower, upper = f"{50 * (1 - prob):.3g} %", f"{50 * (1 + prob):.3g} %"
+    sections = []
+    if spec.coefs:
+        rows = tuple((str(name), cells(row)) for name, row in fit.fixef(prob).iterrows())
+        sections.append(Section("Coefficients", rows))
+    sections.append(Section("Sds and correlations" if spec.groups else "Residual", _variance_rows(fit, prob)))
+    shares = _share_rows(fit, prob)
+    if shares:
+        sections.append(Section("Shares of variance", shares))
+    return Summary(
+        title="Bayesian multilevel regression" if spec.groups else "Bayesian regression",
+        warnings=(*_health(fit), *spec.notes),
+        facts=_facts(fit),
+        columns=("mean", "sd", lower, upper, "P(>0)", "ESS", "R̂"),
+        sections=tuple(section for section in sections if section.rows),
+        footnotes=_footnotes(fit, percent),
+    )
+
+
+def _facts(fit: Fit) -> tuple[tuple[str, str], ...]:
+    spec = fit.spec
+    dropped = spec.n_total - spec.n
+    why = ", ".join(f"{name} missing in {count:,}" for name, count in spec.dropped)
+    rows = f"{spec.n:,} used, {dropped:,} dropped" + (f" ({why})" if why else "")
+    chains, draws = fit.diagnostics()["chains"], fit.diagnostics()["draws"]
+    facts = [
+        ("Formula", " ".join((spec.formula.source or str(spec.formula)).split())),
+        ("Response", spec.formula.response),
+        ("Family", str(spec.family)),
+        ("Rows", rows),
+        ("Method", f"{fit.method.upper() if fit.method == 'nuts' else fit.method}, {chains} × {draws:,} draws"),
+        ("Seconds", ", ".join(f"{value:.1f} {name}" for name, value in fit.timing.items())),
+    ]
+    for group in fit.design.groups:
+        rows_of = group.rows
+        facts.append(
+            ("Units", f"{len(group.levels):,} {group.name}, rows {rows_of.min()}–{rows_of.max()}, mean {rows_of.mean():.1f}")
+        )
+    if spec.weighted:
+        facts.append(("Weights", "precision"))
+    return tuple(facts)
+
+
+def _variance_rows(fit: Fit, prob: float) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    rows: list[tuple[str, tuple[str, ...]]] = []
+    if not (fit.spec.groups or fit.spec.parameters):
+        return ()
+    last = None
+    for (group, coef, other), row in fit.varcorr(prob).iterrows():  # type: ignore[misc]
+        if group != last and group not in ("Residual", "Family"):
+            rows.append((str(group), ()))
+        last = group
+        if group in ("Residual", "Family"):
+            label = "residual sd (sigma)" if coef == "sigma" else str(coef)
+        else:
+            label = f"  cor({coef}, {other})" if other else f"  sd({coef})"
+        rows.append((label, cells(row)))
+    return tuple(rows)
+
+
+def _share_rows(fit: Fit, prob: float) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    parts = variances(fit.spec, fit.design, fit._draws())
+    rows = []
+    for name, draws in parts.icc().items():
+        rows.append((f"ICC {name}", draws))
+    for name, draws in parts.r2().items() if fit.spec.coefs else ():
+        rows.append((f"R² {name}", draws))
+    if not rows:
+        return ()
+    table = tables.summarise(np.stack([draws for _, draws in rows], axis=-1), pd.Index([name for name, _ in rows]), prob)
+    found = []
+    for name, row in table.iterrows():
+        mean, sd, low, high, _, ess, r_hat = cells(row)
+        found.append((str(name), (mean, sd, low, high, "", ess, r_hat)))
+    return tuple(found)
+
+
+def _health(fit: Fit) -> tuple[str, ...]:
+    """One plain sentence for each thing that is wrong with the draws, and what to try."""
+    found = fit.diagnostics()
+    total = found["chains"] * found["draws"]
+    sentences = []
+    if found["divergences"]:
+        sentences.append(
+            f"{found['divergences']:,} of {total:,} draws diverged, so parts of the posterior may be missing: try "
+            "target_accept=0.99, a tighter prior on the sds, or parameterization='centered' where units have many rows."
+        )
+    if found["max_r_hat"] > fit.R_HAT:
+        sentences.append(
+            f"The chains disagree (largest R̂ {found['max_r_hat']:.2f}, above {fit.R_HAT}): do not use these numbers yet; "
+            "try more tune= and draws=."
+        )
+    if found["min_ess"] < fit.ESS_PER_CHAIN * found["chains"]:
+        sentences.append(
+            f"The smallest effective sample size is {found['min_ess']:,.0f}, below {fit.ESS_PER_CHAIN} per chain: means "
+            "and intervals are rough; try more draws=."
+        )
+    if found["chains"] == 1:
+        sentences.append("With one chain R̂ cannot be computed; use chains=4 to see whether chains agree.")
+    return tuple(sentences)
+
+
+def _footnotes(fit: Fit, percent: str) -> tuple[str, ...]:
+    notes = [
+        f"Intervals are {percent} equal-tailed posterior intervals. P(>0): posterior probability of a positive value. "
+        "ESS: effective draws, the smaller of bulk and tail."
+    ]
+    family = fit.spec.family
+    has_shares = family.residual_variance is not None or family.link.latent_variance is not None
+    if has_shares and (fit.spec.groups or fit.spec.coefs):
+        scale = "" if family.residual_variance else f", on the latent scale of the {family.link.name} link"
+        notes.append(f"ICC: share of the variance left by the coefficients. R² of Johnson (2014){scale}.")
+    if any(group.is_fixed for group in fit.spec.groups) and fit.spec.has_intercept:
+        notes.append("Beside fe() the intercept is the row-weighted mean of the unit effects.")
+    if any(prior_name("sd", group) != f"sd_{group.name}" for group in fit.spec.groups):
+        notes.append("sd(Intercept) and its correlations are at 0 of the varying columns; priors sit at their means.")
+    return tuple(notes)

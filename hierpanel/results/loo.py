@@ -1,0 +1,162 @@
+"""Posterior draws and a `Design` come in; pointwise leave-one-out scores and comparisons of fits go out (by ArviZ)."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpanel.compiler.predictor import linear_predictor
+from hierpanel.data.design import Design
+from hierpanel.errors import FitError
+from hierpanel.spec import ModelSpec
+
+# Draws × rows that are held at a time: 64 MB of doubles.
+CHUNK = 8_000_000
+
+
+def linear_draws(spec: ModelSpec, design: Design, draws: Mapping[str, np.ndarray], rows: slice) -> np.ndarray:
+    """Return draws (chain, draw, rows) of the linear predictor, on the original scale."""
+    effects = []
+    for group in design.groups:
+        b = draws[f"b_{group.name}"]
+        for k, coef in enumerate(group.coefs):
+            z = None if coef == "Intercept" else group.Z[rows, k]
+            effects.append((z, b[..., k], group.codes[rows]))
+    X = design.X[rows] if spec.coefs else None
+    offset = design.offset[rows] if spec.formula.offsets else None
+    return np.asarray(linear_predictor(X, draws.get("beta"), effects, offset, lambda X, beta: beta @ X.T))
+
+
+def chunks(design: Design, draws: Mapping[str, np.ndarray]) -> list[slice]:
+    """Return slices of rows that keep draws × rows below `CHUNK`."""
+    chain, draw = next(iter(draws.values())).shape[:2]
+    size = max(1, CHUNK // (chain * draw))
+    return [slice(start, min(start + size, design.n)) for start in range(0, design.n, size)]
+
+
+def log_likelihood(spec: ModelSpec, design: Design, draws: Mapping[str, np.ndarray], rows: slice) -> np.ndarray:
+    """Return draws (chain, draw, rows) of log p(y_i | linear predictor, parameters)."""
+    eta = linear_draws(spec, design, draws, rows)
+    parameters = {name: draws[name][..., None] for name in spec.parameters}
+    weights = None if design.weights is None else design.weights[rows]
+    trials = None if design.trials is None else design.trials[rows]
+    return spec.family.log_density(spec.family)(design.y[rows], eta, parameters, weights, trials)
+
+
+def loo(spec: ModelSpec, design: Design, draws: Mapping[str, np.ndarray], efficiency: float) -> Any:
+    """Return ArviZ's ELPDData of leaving out one row at a time (a new row of a known unit).
+
+    Parameters
+    ----------
+    efficiency : effective draws as a share of all draws, for the Pareto smoothing
+    """
+    import arviz_stats
+    import xarray as xr
+    from arviz_stats.utils import ELPDDataLOO
+
+    parts = []
+    for rows in chunks(design, draws):
+        values = log_likelihood(spec, design, draws, rows)
+        likelihood = xr.Dataset({"y": (("chain", "draw", "obs"), values)})
+        tree = xr.DataTree.from_dict({"posterior": likelihood.isel(obs=0), "log_likelihood": likelihood})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its warning on Pareto k is told in the result, with counts
+            parts.append(arviz_stats.loo(tree, pointwise=True, reff=efficiency))
+    elpd_i = xr.concat([part.elpd_i for part in parts], dim="obs")
+    pareto_k = xr.concat([part.pareto_k for part in parts], dim="obs")
+    return ELPDDataLOO(
+        elpd=float(elpd_i.sum()),
+        se=float(np.sqrt(design.n * elpd_i.var())),
+        p=float(sum(part.p for part in parts)),
+        n_samples=parts[0].n_samples,
+        n_data_points=design.n,
+        scale="log",
+        warning=bool((pareto_k > parts[0].good_k).any()),
+        good_k=parts[0].good_k,
+        elpd_i=elpd_i,
+        pareto_k=pareto_k,
+    )
+
+
+def compare(fits: Mapping[str, Any], by: str = "loo") -> pd.DataFrame:
+    """Compare fits of the same rows by leave-one-out cross-validation (ELPD: higher is better).
+
+    Parameters
+    ----------
+    fits : mapping
+        Name → `Fit`; at least two, of the same rows of the same response.
+    by : str
+        ``"loo"``: how well a new row of a known unit is predicted, by Pareto-smoothed importance sampling.
+
+    Returns
+    -------
+    DataFrame
+        Best first: ``elpd``, ``se``, ``elpd_diff`` to the best, its standard error ``se_diff``, ``p_loo`` (effective
+        parameters), stacking ``weight``, and ``bad_k``, the rows whose Pareto k is too high to be trusted.
+
+    Raises
+    ------
+    FitError
+        For fits of different rows or responses.
+
+    Notes
+    -----
+    Source: Vehtari, Gelman and Gabry (2017); Yao, Vehtari, Simpson and Gelman (2018) for the weights.
+
+    Examples
+    --------
+    >>> import hierpanel as hp
+    >>> df = hp.datasets.load("dyestuff")
+    >>> options = dict(draws=200, tune=200, chains=2, seed=1, progress=False)
+    >>> complete = hp.fit("yield_ ~ 1", df, **options)
+    >>> partial = hp.fit("yield_ ~ (1 | batch)", df, **options)
+    >>> list(hp.compare({"complete": complete, "partial": partial}).index)
+    ['partial', 'complete']
+    """
+    if by != "loo":
+        raise FitError(f"fits are compared by='loo', not by={by!r}")
+    if not isinstance(fits, Mapping) or len(fits) < 2:
+        raise FitError("compare() takes a mapping of at least two fits, as in hp.compare({'a': fit_a, 'b': fit_b})")
+    _check_same_rows(fits)
+    import arviz_stats
+
+    scores = {name: fit.loo() for name, fit in fits.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table = arviz_stats.compare(scores, method="stacking", round_to="none")
+    found = pd.DataFrame(
+        {
+            "elpd": table["elpd"].astype(float),
+            "se": table["se"].astype(float),
+            "elpd_diff": table["elpd_diff"].astype(float),
+            "se_diff": table["dse"].astype(float),
+            "p_loo": table["p"].astype(float),
+            "weight": table["weight"].astype(float),
+            "bad_k": [int((scores[name].pareto_k > scores[name].good_k).sum()) for name in table.index],
+        },
+        index=table.index,
+    )
+    found.index.name = "by LOO: a new row of a known unit"
+    return found
+
+
+def _check_same_rows(fits: Mapping[str, Any]) -> None:
+    (first, a), *others = fits.items()
+    for name, b in others:
+        if a.design.response != b.design.response:
+            raise FitError(
+                f"{first} and {name} have different responses ({a.design.response}, {b.design.response}); "
+                "densities of different quantities cannot be compared"
+            )
+        same = a.design.n == b.design.n and a.design.index.equals(b.design.index)
+        if not same or not np.array_equal(a.design.y, b.design.y):
+            raise FitError(
+                f"{first} and {name} were fitted to different rows ({a.design.n} and {b.design.n}); fit both to the rows "
+                "where every column of either is present, for example df.dropna(subset=[...])"
+            )
+        if (a.design.trials is None) != (b.design.trials is None) or (
+            a.design.trials is not None and not np.array_equal(a.design.trials, b.design.trials)
+        ):
+            raise FitError(f"{first} and {name} have different trials; their densities cannot be compared")

@@ -1,0 +1,137 @@
+"""Posterior draws come in; pandas tables go out, one row per quantity, with the columns of `COLUMNS`.
+
+Intervals are equal-tailed; the table's corner names their probability.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpanel.errors import FitError
+from hierpanel.inference.diagnostics import diagnose
+from hierpanel.results.summary import number
+from hierpanel.spec import ModelSpec
+
+COLUMNS = ("mean", "sd", "lower", "upper", "p_pos", "ess_bulk", "ess_tail", "r_hat")
+
+
+class Table(pd.DataFrame):
+    """A DataFrame of posterior summaries that prints whole, to three digits of each row's sd."""
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame  # what is cut out of a table is a plain DataFrame
+
+    def rounded(self) -> pd.DataFrame:
+        """Return the cells as they are printed."""
+        if tuple(self.columns) != COLUMNS:
+            return pd.DataFrame(self)
+        found = pd.DataFrame(
+            {
+                **{
+                    name: [number(value, sd) for value, sd in zip(self[name], self["sd"], strict=True)]
+                    for name in COLUMNS[:4]
+                },
+                "p_pos": [f"{value:.3f}" for value in self["p_pos"]],
+                **{name: ["" if np.isnan(v) else f"{v:,.0f}" for v in self[name]] for name in COLUMNS[5:7]},
+                "r_hat": ["" if np.isnan(value) else f"{value:.3f}" for value in self["r_hat"]],
+            },
+            index=self.index,
+        )
+        found.columns.name = self.columns.name
+        return found
+
+    def __repr__(self) -> str:
+        with pd.option_context("display.width", 120, "display.max_columns", None, "display.max_rows", 24):
+            return repr(self.rounded())
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_columns", None, "display.max_rows", 24):
+            return str(self.rounded()._repr_html_())
+
+
+def summarise(draws: np.ndarray, index: pd.Index, prob: float = 0.95) -> Table:
+    """Summarise draws (chain, draw, K) in K rows.
+
+    Parameters
+    ----------
+    draws : (chain, draw, K)
+    index : (K,) names of the rows
+    prob : probability of the equal-tailed interval
+
+    Returns
+    -------
+    DataFrame with mean, sd, lower, upper, p_pos (P(> 0)), ess_bulk, ess_tail, r_hat. What is constant (a fixed sd) has
+    sd 0 and no diagnostics.
+    """
+    if not 0 < prob < 1:
+        raise FitError(f"prob is the probability of the interval, between 0 and 1, not {prob!r}")
+    flat = draws.reshape(-1, draws.shape[-1])
+    lower, upper = np.quantile(flat, [(1 - prob) / 2, (1 + prob) / 2], axis=0)
+    constant = np.ptp(flat, axis=0) == 0
+    bulk, tail, r_hat = diagnose(draws)
+    table = Table(
+        {
+            "mean": flat.mean(axis=0),
+            "sd": np.where(constant, 0.0, flat.std(axis=0, ddof=1) if len(flat) > 1 else 0.0),
+            "lower": lower,
+            "upper": upper,
+            "p_pos": (flat > 0).mean(axis=0),
+            "ess_bulk": bulk,
+            "ess_tail": tail,
+            "r_hat": r_hat,
+        },
+        index=index,
+    )
+    table.columns.name = f"{100 * prob:g} % equal-tailed"
+    table.attrs = {"interval": "equal-tailed", "prob": prob}
+    return table
+
+
+def fixef(spec: ModelSpec, draws: Mapping[str, np.ndarray], prob: float) -> pd.DataFrame:
+    """Return the coefficients, a row each."""
+    if not spec.coefs:
+        raise FitError("this model has no coefficients; its group effects are in ranef()")
+    return summarise(draws["beta"], pd.Index(spec.coefs, name="coef"), prob)
+
+
+def ranef(name: str, levels: pd.Index, coefs: Sequence[str], draws: np.ndarray, prob: float) -> pd.DataFrame:
+    """Return a factor's effects, a row for each (level, coefficient); draws (chain, draw, J, q)."""
+    index = pd.MultiIndex.from_product([levels, coefs], names=[name, "coef"])
+    return summarise(draws.reshape(*draws.shape[:2], -1), index, prob)
+
+
+def varcorr(spec: ModelSpec, draws: Mapping[str, np.ndarray], prob: float) -> pd.DataFrame:
+    """Return sds and correlations of every factor, then the family's parameters.
+
+    Rows are (group, coef, coef2): an sd has coef2 "", a correlation names both columns. Correlations that the model
+    sets to 0 are left out.
+    """
+    index: list[tuple[str, str, str]] = []
+    columns = []
+    for group in spec.groups:
+        for k, coef in enumerate(group.coefs):
+            index.append((group.name, coef, ""))
+            columns.append(draws[f"sd_{group.name}"][..., k])
+        for block in group.blocks:
+            places = range(block.columns.start, block.columns.stop) if block.correlated else ()
+            for i in places:
+                for j in range(block.columns.start, i):
+                    index.append((group.name, group.coefs[j], group.coefs[i]))
+                    columns.append(draws[f"cor_{group.name}"][..., i, j])
+    for name in spec.parameters:
+        index.append(("Residual" if name == "sigma" else "Family", name, ""))
+        columns.append(draws[name])
+    if not index:
+        raise FitError("this model has no variance parameters")
+    labels = pd.MultiIndex.from_tuples(index, names=["group", "coef", "coef2"])
+    return summarise(np.stack(columns, axis=-1), labels, prob)
+
+
+def named(draws: Mapping[str, Any], name: str, prob: float) -> pd.DataFrame:
+    """Return a row for each entry of a mapping of (chain, draw) draws."""
+    return summarise(np.stack(list(draws.values()), axis=-1), pd.Index(list(draws), name=name), prob)

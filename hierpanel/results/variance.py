@@ -1,0 +1,97 @@
+"""Posterior draws and a `Design` come in; shares of variance go out: ICC and R².
+
+Source: Johnson (2014), "Extension of Nakagawa and Schielzeth's R²GLMM to random slopes models": the variance that a
+factor contributes is z'Σz averaged over the rows. Outside location families the residual variance is the latent one of
+the link (π²/3 for logit, 1 for probit, π²/6 for cloglog).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from hierpanel.compiler.scales import prior_name
+from hierpanel.data.design import Design
+from hierpanel.spec import GroupSpec, ModelSpec
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Draws of the variance of each part of the linear predictor, (chain, draw) each.
+
+    common : of X beta over the rows.
+    fixed : of the unit effects of `fe()` over the rows (0 without one).
+    groups : factor → mean of z'Σz over the rows.
+    residual : of the response given the linear predictor; None where the family and link define none.
+    """
+
+    common: Array
+    fixed: Array
+    groups: dict[str, Array]
+    residual: Array | None
+
+    def icc(self) -> dict[str, Array]:
+        """Return each factor's share of the variance that X does not explain."""
+        if self.residual is None or not self.groups:
+            return {}
+        total = sum(self.groups.values(), self.residual)
+        return {name: _share(variance, total) for name, variance in self.groups.items()}
+
+    def r2(self) -> dict[str, Array]:
+        """Return the shares of X (marginal), and of X and all group effects (conditional)."""
+        if self.residual is None:
+            return {}
+        effects = sum(self.groups.values(), self.fixed)
+        total = self.common + effects + self.residual
+        return {"marginal": _share(self.common, total), "conditional": _share(self.common + effects, total)}
+
+
+def variances(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> Variances:
+    """Compute the variance of every part.
+
+    Parameters
+    ----------
+    draws : name → (…, dims) draws of beta, of sd_g and cor_g on the prior's scale, of b_g where there is `fe()`, and of
+        the family's parameters
+    """
+    lead = next(iter(draws.values())).shape[:2]
+    fixed = np.zeros(lead)
+    groups = {}
+    for group, data in zip(spec.groups, design.groups, strict=True):
+        if group.is_fixed:
+            column = next(block.columns.start for block in group.blocks if block.fixed)
+            b, share = draws[f"b_{group.name}"][..., column], data.rows / design.n
+            fixed = fixed + (b**2 @ share) - (b @ share) ** 2
+        free = [k for block in group.blocks if not block.fixed for k in range(block.columns.start, block.columns.stop)]
+        if free:
+            z = (data.Z - group.center)[:, free]
+            Sigma = _covariance(group, draws)[..., free, :][..., free]
+            groups[group.name] = np.einsum("...ij,ij->...", Sigma, z.T @ z / design.n)
+    common = np.zeros(lead)
+    if spec.coefs:
+        X = design.X - design.X.mean(axis=0)
+        common = np.einsum("...i,ij,...j->...", draws["beta"], X.T @ X / design.n, draws["beta"])
+    return Variances(common, fixed, groups, _residual(spec, design, draws, lead))
+
+
+def _covariance(group: GroupSpec, draws: Mapping[str, Array]) -> Array:
+    sd = draws[prior_name("sd", group)]
+    cor = draws[prior_name("cor", group)] if group.is_correlated else np.eye(sd.shape[-1])
+    return np.asarray(sd[..., :, None] * cor * sd[..., None, :])
+
+
+def _residual(spec: ModelSpec, design: Design, draws: Mapping[str, Array], lead: tuple[int, ...]) -> Array | None:
+    family = spec.family
+    if family.residual_variance is not None:
+        weight = 1.0 if design.weights is None else float(np.mean(1 / design.weights))
+        return family.residual_variance(draws) * weight
+    if family.link.latent_variance is not None:
+        return np.full(lead, family.link.latent_variance)
+    return None
+
+
+def _share(part: Array, total: Array) -> Array:
+    """part / total, which is 0 where the residual variance is infinite."""
+    return np.where(np.isfinite(total), part / np.where(np.isfinite(total), total, 1.0), 0.0)
