@@ -179,7 +179,8 @@ def factorize(columns: tuple[str, ...], table: pd.DataFrame) -> tuple[np.ndarray
     widths = [len(labels) for _, labels in parts]
     joint = np.ravel_multi_index([code for code, _ in parts], widths)
     seen, codes = np.unique(joint, return_inverse=True)
-    escaped = [[str(label).replace("\\", "\\\\").replace(":", "\\:") for label in labels] for _, labels in parts]
+    texts = [[str(label) for label in _plain_labels(labels)] for _, labels in parts]
+    escaped = [[text.replace("\\", "\\\\").replace(":", "\\:") for text in column] for column in texts]
     places = np.unravel_index(seen, widths)
     labels = [":".join(names[k] for names, k in zip(escaped, place, strict=True)) for place in zip(*places, strict=True)]
     return codes.astype(np.int32), pd.Index(labels, dtype=object)

@@ -63,14 +63,15 @@ def _normal_scores(x: Array) -> Array:
 def _r_hat(x: Array, scores: Array) -> Array:
     split = _split(x)
     folded = np.abs(split - np.median(split, axis=(1, 2), keepdims=True))
-    return np.maximum(_plain_r_hat(scores), _plain_r_hat(_normal_scores(folded)))
+    return np.fmax(_plain_r_hat(scores), _plain_r_hat(_normal_scores(folded)))  # folded, two values may become one
 
 
 def _plain_r_hat(x: Array) -> Array:
     n = x.shape[2]
     between = n * x.mean(axis=2).var(axis=1, ddof=1)
     within = x.var(axis=2, ddof=1).mean(axis=1)
-    return np.asarray(np.sqrt((between / within + n - 1) / n))
+    with np.errstate(invalid="ignore", divide="ignore"):  # chains that never moved, each at its own value: infinity
+        return np.asarray(np.sqrt((between / within + n - 1) / n))
 
 
 def _ess_tail(x: Array) -> Array:
@@ -96,9 +97,11 @@ def _ess(x: Array) -> Array:
     rows = np.arange(len(x))
     monotone = np.minimum.accumulate(sums, axis=1)
     before = np.concatenate([np.zeros((len(x), 1)), np.cumsum(monotone, axis=1)], axis=1)[rows, stop]
-    tau = -1 + 2 * before + np.maximum(even[rows, stop], 0)
+    last = even[rows, stop]
+    tau = -1 + 2 * before + np.where(stopped.any(axis=1), np.maximum(last, 0), last)
     size = chains * n
-    return np.asarray(size / np.maximum(tau, 1 / np.log10(size)))
+    # of draws without any ties to tell apart (all below a quantile, say) each counts, as in ArviZ
+    return np.asarray(np.where(total > 0, size / np.maximum(tau, 1 / np.log10(size)), size))
 
 
 def _autocovariance(x: Array) -> Array:

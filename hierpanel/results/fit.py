@@ -336,8 +336,8 @@ def _health(fit: Fit) -> tuple[str, ...]:
         )
     if found["max_r_hat"] > fit.R_HAT:
         sentences.append(
-            f"The chains disagree (largest R̂ {found['max_r_hat']:.2f}, above {fit.R_HAT}): do not use these numbers yet; "
-            "try more tune= and draws=."
+            f"The chains do not agree yet (largest R̂ {found['max_r_hat']:.3f}, above {fit.R_HAT}), so the numbers are not "
+            "to be trusted: try more tune= and draws=."
         )
     if found["min_ess"] < fit.ESS_PER_CHAIN * found["chains"]:
         sentences.append(

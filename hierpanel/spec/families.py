@@ -307,8 +307,8 @@ def family(name: "str | Family", link: str | None = None) -> Family:
     if base not in FAMILIES:
         plain = base.replace("_", "").replace("-", "")
         near = _OTHER_WORDS.get(plain) or next(iter(difflib.get_close_matches(base, FAMILIES, n=1)), None)
-        hint = f"; did you mean {near!r}?" if near else ""
-        raise FamilyError(f"there is no family {name!r} yet{hint} The families are: {', '.join(FAMILIES)}")
+        hint = f" (did you mean {near!r}?)" if near else ""
+        raise FamilyError(f"there is no family {name!r} yet{hint}; the families are: {', '.join(FAMILIES)}")
     chosen = FAMILIES[base]
     if link is not None and link not in [known.name for known in chosen.links]:
         links = ", ".join(known.name for known in chosen.links)

@@ -16,7 +16,7 @@ from hierpanel.data.frame import Frame
 from hierpanel.errors import DataError, FamilyError, PriorError
 from hierpanel.formula import Formula
 from hierpanel.spec.families import Family
-from hierpanel.spec.priors import Prior, as_prior
+from hierpanel.spec.priors import Prior, as_prior, is_number
 
 # The sd of fe(): so wide, in sds of the response (or on a link's scale), that the unit effects are not shrunk.
 FIXED_LOCATION, FIXED_LINK = 1000.0, 10.0
@@ -266,20 +266,22 @@ def _apply(chosen: dict[str, Any], priors: Mapping[str, Any], design: Design, fa
         for block in group.blocks
         if block.fixed
     }
+    vectors = {"beta": [f"beta[{coef}]" for coef in design.coefs]}
+    vectors |= {f"sd_{group.name}": [f"sd_{group.name}[{coef}]" for coef in group.coefs] for group in design.groups}
     result = dict(chosen)
-    for key in sorted(priors, key=lambda k: "[" in str(k)):
-        places = [known for known in chosen if known == key or known.startswith(f"{key}[")]
+    for key in sorted(priors, key=lambda key: key not in vectors):
+        places = [key] if key in chosen else vectors.get(key, [])
         if not places:
             raise _unknown_key(key, chosen)
+        if not is_number(priors[key]):  # beside fe(), "sd_g" means the sds that are estimated, if there are any
+            places = [place for place in places if place not in fixed] or places
         for place in places:
-            if place in fixed and place != key and not isinstance(priors[key], (int, float)):
-                continue  # "sd_g" means the sds that are estimated
             result[place] = _resolve(place, priors[key], place in fixed)
     return result
 
 
 def _resolve(place: str, value: Any, is_fixed: bool) -> Prior | float:
-    if place.startswith("sd_") and isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+    if place.startswith("sd_") and is_number(value):
         if not (np.isfinite(value) and value > 0):
             raise PriorError(f"{place} can be fixed at a positive number, not at {value!r}")
         return float(value)

@@ -1,6 +1,7 @@
 """Prior distributions, as values, by their PyMC names; the common ones also draw and support themselves in NumPy."""
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,19 +38,24 @@ class Prior:
     parameters: tuple[tuple[str, float], ...]
 
     def __init__(self, name: str, **parameters: float):
+        if not isinstance(name, str):
+            raise PriorError(f"a prior starts with a name, as in hp.Prior('Normal', mu=0, sigma=1), not with {name!r}")
         for key, value in parameters.items():
-            if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+            if not is_number(value) or not np.isfinite(value):
                 raise PriorError(f"the parameter {key} of {name} must be a finite number, not {value!r}")
-            if key in ("sigma", "tau", "nu", "eta", "lam") and value <= 0:
+            if key in ("sigma", "tau", "nu", "eta", "lam", *_POSITIVE.get(name, ())) and value <= 0:
                 raise PriorError(f"the parameter {key} of {name} must be positive, not {value!r}")
+        if name == "Uniform" and parameters.get("lower", 0) >= parameters.get("upper", 1):
+            raise PriorError("the parameter lower of Uniform must lie below its upper")
         object.__setattr__(self, "name", name)
-        object.__setattr__(self, "parameters", tuple((key, float(value)) for key, value in parameters.items()))
+        # sorted, so that equal priors are equal in whichever order their parameters were written
+        object.__setattr__(self, "parameters", tuple(sorted((key, float(value)) for key, value in parameters.items())))
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(f'{key}={value:.4g}' for key, value in self.parameters)})"
 
     def __repr__(self) -> str:
-        return f"Prior({self.name!r}, {', '.join(f'{key}={value!r}' for key, value in self.parameters)})"
+        return f"Prior({', '.join([repr(self.name), *(f'{key}={value!r}' for key, value in self.parameters)])})"
 
     @property
     def values(self) -> dict[str, float]:
@@ -63,8 +69,9 @@ class Prior:
             return np.asarray(known.draw(rng, size, **self.values))
         import pymc as pm
 
-        draws = pm.draw(distribution(self.name, pm).dist(**self.values), size, random_seed=rng)
-        return np.asarray(draws, dtype=float)
+        variable = distribution(self.name, pm).dist(**self.values, shape=size)
+        # drawn once: the default mode would compile for seconds, and warns of distributions that Numba does not know
+        return np.asarray(pm.draw(variable, random_seed=rng, mode="FAST_COMPILE"), dtype=float)
 
     def check(self, key: str, positive: bool) -> None:
         """Raise `PriorError` unless the distribution exists and has the support that `key` needs."""
@@ -80,20 +87,27 @@ class Prior:
             )
 
     def _ask_pymc(self, key: str) -> float:
-        """Return the lowest of many draws of a distribution that only PyMC knows."""
+        """Return the lowest number of a distribution that only PyMC knows; minus infinity where it reaches below 0."""
         import pymc as pm
 
         kind = distribution(self.name, pm)
+        arguments = inspect.signature(kind.dist).parameters.values()
+        named = [argument.name for argument in arguments if not argument.kind.name.startswith("VAR_")]
+        unknown = [name for name in self.values if name not in named]
+        if unknown:  # PyMC would ignore it: its Normal(mu=0, sd=3) has a sigma of 1
+            listed = ", ".join(named) or "none"
+            raise PriorError(f"the prior of {key}: {self.name} has no parameter {unknown[0]!r}; it has: {listed}")
         try:
             variable = kind.dist(**self.values)
-            draws = np.asarray(pm.draw(variable, 2000, random_seed=1), dtype=float)
+            if variable.ndim != 0 or issubclass(kind, pm.Discrete):
+                raise PriorError(f"the prior of {key} must be a continuous distribution of one number; {self.name} is not")
+            draws = self.draw(np.random.default_rng(1), 1000)
+            just_below = pm.logp(variable, -1e-6 * np.median(np.abs(draws))).eval(mode="FAST_COMPILE")
         except PriorError:
             raise
         except Exception as error:
             raise PriorError(f"the prior of {key}, {self}, is refused by PyMC: {error}") from error
-        if variable.ndim != 0 or variable.dtype.startswith("int"):
-            raise PriorError(f"the prior of {key} must be a continuous distribution of one number; {self.name} is not")
-        return float(draws.min())
+        return -np.inf if np.isfinite(just_below) else float(draws.min())
 
 
 def distribution(name: str, pm: Any) -> Any:
@@ -104,6 +118,11 @@ def distribution(name: str, pm: Any) -> Any:
         near = difflib.get_close_matches(name, names, n=1)
         raise PriorError(f"PyMC has no distribution {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     return kind
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, truth values not counted."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 def as_prior(value: Any, key: str) -> Prior:
@@ -117,7 +136,8 @@ def as_prior(value: Any, key: str) -> Prior:
                 f"the prior of {key} holds a prior in its {nested[0]}; in hierpanel the sd of a group's effects has a "
                 "name of its own: give it as priors={'sd_<factor>': Prior('HalfNormal', sigma=…)}"
             )
-        return Prior(value.name, **{name: float(np.asarray(arg)) for name, arg in value.args.items()})
+        # Bambi keeps numbers as arrays without dimensions; Prior itself refuses longer ones
+        return Prior(value.name, **{name: np.asarray(arg)[()] for name, arg in value.args.items()})
     raise PriorError(f"the prior of {key} must be an hp.Prior, as in hp.Prior('Normal', mu=0, sigma=1), not {value!r}")
 
 
@@ -126,6 +146,10 @@ class _Common:
     parameters: tuple[str, ...]
     draw: Callable[..., Any]
     lowest: Callable[..., float]
+
+
+# Parameters that must be positive, beside those that are in every distribution.
+_POSITIVE = {"Cauchy": ("beta",), "HalfCauchy": ("beta",), "Gamma": ("alpha", "beta"), "InverseGamma": ("alpha", "beta")}
 
 
 def _zero(**_: float) -> float:
