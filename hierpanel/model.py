@@ -139,7 +139,7 @@ class Model:
         from hierpanel.inference.posterior import to_datatree
 
         start = time.perf_counter()
-        model = noncentered.to_pymc(self.spec, self.design, parameterization)
+        model = noncentered.to_pymc(self.spec, self.design, parameterization, location="levels")
         built = time.perf_counter()
         result = nuts.sample(
             model,

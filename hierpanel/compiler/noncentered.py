@@ -24,9 +24,16 @@ from hierpanel.spec import GroupSpec, ModelSpec, Prior
 from hierpanel.spec.priors import distribution
 
 Parameterization = Literal["noncentered", "centered"]
+# What is sampled beside the effects: the coefficients, or levels, their sums with the mean effects (`scales.coefficients`).
+Location = Literal["coefficients", "levels"]
 
 
-def to_pymc(spec: ModelSpec, design: Design, parameterization: Parameterization = "noncentered") -> Any:
+def to_pymc(
+    spec: ModelSpec,
+    design: Design,
+    parameterization: Parameterization = "noncentered",
+    location: Location = "coefficients",
+) -> Any:
     """Build the PyMC model.
 
     Parameters
@@ -36,6 +43,8 @@ def to_pymc(spec: ModelSpec, design: Design, parameterization: Parameterization 
     parameterization
         ``"noncentered"`` samples standardised effects u; ``"centered"`` samples the effects themselves, which mixes
         better when every unit has very many rows.
+    location
+        ``"levels"`` samples the same posterior with better mixing; ``"coefficients"`` has the plainer graph.
 
     Returns
     -------
@@ -47,7 +56,7 @@ def to_pymc(spec: ModelSpec, design: Design, parameterization: Parameterization 
     import pytensor.tensor as pt
 
     with pm.Model(coords=coords_of(spec, design)) as model:
-        free = _free_variables(pm, spec, parameterization)
+        free = _free_variables(pm, spec, parameterization, location)
         assembled = scales.assemble(spec, design, free)
         effects = []
         for group, data in zip(spec.groups, design.groups, strict=True):
@@ -97,11 +106,11 @@ def coords_of(spec: ModelSpec, design: Design) -> dict[str, Any]:
     return coords
 
 
-def _free_variables(pm: Any, spec: ModelSpec, parameterization: Parameterization) -> dict[str, Any]:
+def _free_variables(
+    pm: Any, spec: ModelSpec, parameterization: Parameterization, location: Location
+) -> dict[str, Any]:
     """Declare every free variable, with its prior; name → variable."""
     free: dict[str, Any] = {}
-    if spec.coefs:
-        free |= _vector(pm, prior_name("beta", spec), spec.beta, "coef")
     for group in spec.groups:
         free |= _vector(pm, prior_name("sd", group), group.sd, f"coef_{group.name}")
         for number, block in enumerate(group.blocks):
@@ -109,28 +118,46 @@ def _free_variables(pm: Any, spec: ModelSpec, parameterization: Parameterization
                 a = scales.lkj_concentration(block.size, group.eta)
                 name = scales.partial_name(group, number)
                 free[name] = pm.Beta(name, a, a, shape=len(a))
-    free |= _fixed_effects(pm, spec, free)
-    for group in spec.groups:
-        free |= _effects(pm, group, free, parameterization)
+        has_level = location == "levels" and bool(set(group.coefs) & set(spec.coefs))
+        free |= _effects(pm, group, free, parameterization, "levels" if has_level else "coefficients")
+    means = scales.mean_effects(spec, free)
+    if any(mean is not None for mean in means):
+        free |= _vector(pm, "level", spec.beta, "coef", means)
+    elif spec.coefs:
+        free |= _vector(pm, prior_name("beta", spec), spec.beta, "coef")
+    free |= _fixed_effects(pm, spec, free, scales.coefficients(spec, free))
     return free | {name: _variable(pm, name, prior) for name, prior in spec.parameters.items()}
 
 
-def _variable(pm: Any, name: str, prior: Prior) -> Any:
-    return distribution(prior.name, pm)(name, **prior.values)
+def _variable(pm: Any, name: str, prior: Prior, shift: Any = None) -> Any:
+    values: dict[str, Any] = dict(prior.values)
+    if shift is not None:
+        values["mu"] = values["mu"] + shift
+    return distribution(prior.name, pm)(name, **values)
 
 
-def _vector(pm: Any, name: str, priors: Sequence[Prior | float], dim: str) -> dict[str, Any]:
-    """Declare a vector: as one variable where the priors are of one kind, else as one each."""
+def _vector(
+    pm: Any, name: str, priors: Sequence[Prior | float], dim: str, shifts: Sequence[Any] = ()
+) -> dict[str, Any]:
+    """Declare a vector: as one variable where the priors are of one kind, else as one each; `shifts` move their means."""
     drawn = [prior for prior in priors if isinstance(prior, Prior)]
+    shifts = shifts or [None] * len(priors)
     kinds = {(prior.name, tuple(prior.values)) for prior in drawn}
     if len(kinds) == 1 and len(drawn) == len(priors):
-        values = {key: np.array([prior.values[key] for prior in drawn]) for key in drawn[0].values}
+        values: dict[str, Any] = {key: np.array([prior.values[key] for prior in drawn]) for key in drawn[0].values}
+        if any(shift is not None for shift in shifts):
+            import pytensor.tensor as pt
+
+            values["mu"] = values["mu"] + pt.stack([0.0 if shift is None else shift for shift in shifts])
         return {name: distribution(drawn[0].name, pm)(name, **values, dims=dim)}
-    names = [f"{name}_{k}" for k in range(len(priors))]
-    return {n: _variable(pm, n, prior) for n, prior in zip(names, priors, strict=True) if isinstance(prior, Prior)}
+    return {
+        f"{name}_{k}": _variable(pm, f"{name}_{k}", prior, shift)
+        for k, (prior, shift) in enumerate(zip(priors, shifts, strict=True))
+        if isinstance(prior, Prior)
+    }
 
 
-def _fixed_effects(pm: Any, spec: ModelSpec, free: Mapping[str, Any]) -> dict[str, Any]:
+def _fixed_effects(pm: Any, spec: ModelSpec, free: Mapping[str, Any], beta_c: Sequence[Any]) -> dict[str, Any]:
     """Declare the variables of `scales.fixed_effects`."""
     groups = [group for group in spec.groups if group.is_fixed]
     taus = [group.sd[scales.fixed_column(group)] for group in groups]
@@ -140,26 +167,35 @@ def _fixed_effects(pm: Any, spec: ModelSpec, free: Mapping[str, Any]) -> dict[st
         found[location] = pm.Normal(location, 0, tau / np.sqrt(group.levels))
         found[deviation] = pm.ZeroSumNormal(deviation, tau, dims=group.name)
     for group, tau in zip(groups[:1], taus[:1], strict=True):
-        mean = scales.fixed_mean(spec, {**free, **found})
+        mean = scales.fixed_mean(spec, {**free, **found}, beta_c)
         found[f"total_{group.name}"] = pm.Normal(f"total_{group.name}", mean, tau, dims=group.name)
     return found
 
 
-def _effects(pm: Any, group: GroupSpec, free: Mapping[str, Any], parameterization: Parameterization) -> dict[str, Any]:
-    """Declare u (q, J), standard normal, or the effects (J, q) themselves."""
+def _effects(
+    pm: Any, group: GroupSpec, free: Mapping[str, Any], parameterization: Parameterization, location: Location
+) -> dict[str, Any]:
+    """Declare u (q, J), standard normal (whole, or deviations and their mean), or the effects (J, q) themselves."""
     places = scales.free_columns(group)
+    q, J = len(places), group.levels
     if not places:
         return {}
+    if parameterization == "noncentered" and location == "levels":
+        mean, deviation = f"mean_u_{group.name}", f"deviation_u_{group.name}"
+        return {
+            mean: pm.Normal(mean, 0, 1 / np.sqrt(J), shape=q),
+            deviation: pm.ZeroSumNormal(deviation, 1, shape=(q, J)),
+        }
     if parameterization == "noncentered":
-        return {f"u_{group.name}": pm.Normal(f"u_{group.name}", 0, 1, shape=(len(places), group.levels))}
+        return {f"u_{group.name}": pm.Normal(f"u_{group.name}", 0, 1, shape=(q, J))}
     import pytensor.tensor as pt
 
-    name, shape = f"effects_{group.name}", (group.levels, len(places))
+    name = f"effects_{group.name}"
     F = scales.covariance_factor(group, free)
     if group.is_correlated:
         chol = pt.stack([_stack(pt, [F[i][j] for j in places]) for i in places])
-        return {name: pm.MvNormal(name, mu=np.zeros(len(places)), chol=chol, shape=shape)}
-    return {name: pm.Normal(name, 0, _stack(pt, [F[i][i] for i in places]), shape=shape)}
+        return {name: pm.MvNormal(name, mu=np.zeros(q), chol=chol, shape=(J, q))}
+    return {name: pm.Normal(name, 0, _stack(pt, [F[i][i] for i in places]), shape=(J, q))}
 
 
 def _stack(xp: Any, value: Any, lead: tuple[int, ...] = ()) -> Any:

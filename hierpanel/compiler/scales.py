@@ -56,8 +56,8 @@ def assemble(spec: ModelSpec, design: Design, free: Mapping[str, Any]) -> Assemb
     ----------
     free : name → PyTensor variable, or (chain, draw, …) array
     """
-    beta_c = vector(free, prior_name("beta", spec), spec.beta)
-    fixed = fixed_effects(spec, free)
+    beta_c = coefficients(spec, free)
+    fixed = fixed_effects(spec, free, beta_c)
     canonical: dict[str, Any] = {prior_name("beta", spec): beta_c} if beta_c else {}
     shift = sum(-mean * beta for mean, beta in zip(spec.center, beta_c, strict=True) if mean != 0)
     all_b_c = {}
@@ -87,6 +87,36 @@ def vector(free: Mapping[str, Any], name: str, priors: Sequence[Prior | float]) 
     if name in free:
         return [free[name][..., k] for k in range(len(priors))]
     return [free[f"{name}_{k}"] if isinstance(prior, Prior) else prior for k, prior in enumerate(priors)]
+
+
+def coefficients(spec: ModelSpec, free: Mapping[str, Any]) -> list[Any]:
+    """Return beta_c: free variables themselves, or the sampled levels less the mean effects that they hold.
+
+    A coefficient and the mean over the units of its group effects are told apart by their priors alone, while the data
+    fix their sum, the level. Sampling the level in the coefficient's place, and the mean effect apart from the units'
+    deviations from it, takes that ridge away. Both are linear maps with a constant Jacobian, and given the mean effect
+    a Normal prior is only shifted, so the posterior is the same.
+    """
+    if "level" not in free and "level_0" not in free:
+        return vector(free, prior_name("beta", spec), spec.beta)
+    level, means = vector(free, "level", spec.beta), mean_effects(spec, free)
+    return [value if mean is None else value - mean for value, mean in zip(level, means, strict=True)]
+
+
+def mean_effects(spec: ModelSpec, free: Mapping[str, Any]) -> list[Any]:
+    """Return for each coefficient the mean effect of its column over the units, F ū, summed over the factors.
+
+    None where no factor has the column, or the coefficient's prior is not Normal, so that its mean cannot take a shift.
+    """
+    found: dict[str, Any] = {}
+    for group in spec.groups:
+        if f"mean_u_{group.name}" in free:
+            F, places, mean_u = covariance_factor(group, free), free_columns(group), free[f"mean_u_{group.name}"]
+            for i in places:
+                terms = [F[i][j] * mean_u[..., row] for row, j in enumerate(places) if not _is_zero(F[i][j])]
+                mean = sum(terms[1:], terms[0])
+                found[group.coefs[i]] = found[group.coefs[i]] + mean if group.coefs[i] in found else mean
+    return [found.get(c) if p.name == "Normal" else None for c, p in zip(spec.coefs, spec.beta, strict=True)]
 
 
 def partial_name(group: GroupSpec, number: int) -> str:
@@ -137,14 +167,13 @@ def fixed_column(group: GroupSpec) -> int:
     return int(next(block.columns.start for block in group.blocks if block.fixed))
 
 
-def fixed_mean(spec: ModelSpec, free: Mapping[str, Any]) -> Any:
+def fixed_mean(spec: ModelSpec, free: Mapping[str, Any], beta_c: Sequence[Any]) -> Any:
     """Return the mean of the first `fe()` factor's unit totals: the intercept, plus the locations of further factors."""
     names = [f"location_{group.name}" for group in spec.groups if group.is_fixed][1:]
-    intercept = vector(free, prior_name("beta", spec), spec.beta)[0] if spec.has_intercept else 0.0
-    return sum((free[name] for name in names), intercept)
+    return sum((free[name] for name in names), beta_c[0] if spec.has_intercept else 0.0)
 
 
-def fixed_effects(spec: ModelSpec, free: Mapping[str, Any]) -> dict[str, Any]:
+def fixed_effects(spec: ModelSpec, free: Mapping[str, Any], beta_c: Sequence[Any]) -> dict[str, Any]:
     """Return the unit effects (…, J) of every `fe()` factor.
 
     b_j ~ Normal(0, τ) with a wide τ is all but unidentified beside an intercept. So the first factor is sampled as unit
@@ -154,7 +183,7 @@ def fixed_effects(spec: ModelSpec, free: Mapping[str, Any]) -> dict[str, Any]:
     first, *others = [group for group in spec.groups if group.is_fixed] or [None]
     found = {group.name: free[f"deviation_{group.name}"] + free[f"location_{group.name}"][..., None] for group in others}
     if first is not None:
-        mean = fixed_mean(spec, free)
+        mean = fixed_mean(spec, free, beta_c)
         found[first.name] = free[f"total_{first.name}"] - (mean if isinstance(mean, float) else mean[..., None])
     return found
 
@@ -164,21 +193,34 @@ def free_columns(group: GroupSpec) -> list[int]:
     return [k for block in group.blocks if not block.fixed for k in range(block.columns.start, block.columns.stop)]
 
 
+def spherical(group: GroupSpec, free: Mapping[str, Any]) -> Any:
+    """Return u (…, q, J), standard normal: one variable, or deviations that sum to 0 over the units plus their mean."""
+    if f"u_{group.name}" in free:
+        return free[f"u_{group.name}"]
+    return free[f"deviation_u_{group.name}"] + free[f"mean_u_{group.name}"][..., None]
+
+
+def random_effects(group: GroupSpec, free: Mapping[str, Any]) -> dict[int, Any]:
+    """Return the columns (…, J) of the effects on the prior's scale that are not fixed effects, by their place."""
+    places = free_columns(group)
+    if f"effects_{group.name}" in free:
+        return {k: free[f"effects_{group.name}"][..., row] for row, k in enumerate(places)}
+    if not places:
+        return {}
+    u, F = spherical(group, free), covariance_factor(group, free)
+    columns = {}
+    for i in places:  # non-centred: b_c = F u
+        terms = [_column(F[i][j]) * u[..., row, :] for row, j in enumerate(places) if not _is_zero(F[i][j])]
+        columns[i] = sum(terms[1:], terms[0])
+    return columns
+
+
 def effects(group: GroupSpec, free: Mapping[str, Any], fixed: Mapping[str, Any]) -> list[Any]:
     """Return the q columns (…, J) of the effects on the prior's scale."""
-    places = free_columns(group)
-    columns: list[Any] = [None] * len(group.coefs)
-    if f"u_{group.name}" in free:  # non-centred: b_c = F u
-        u, F = free[f"u_{group.name}"], covariance_factor(group, free)
-        for i in places:
-            terms = [F[i][j][..., None] * u[..., row, :] for row, j in enumerate(places) if not _is_zero(F[i][j])]
-            columns[i] = sum(terms[1:], terms[0])
-    else:
-        for row, i in enumerate(places):
-            columns[i] = free[f"effects_{group.name}"][..., row]
+    columns = random_effects(group, free)
     if group.is_fixed:
         columns[fixed_column(group)] = fixed[group.name]
-    return columns
+    return [columns[k] for k in range(len(group.coefs))]
 
 
 def uncentre(group: GroupSpec, rows: Sequence[Any]) -> list[Any]:
@@ -218,6 +260,10 @@ def _only(row: Sequence[Any]) -> Any:
 def _dot(a: Sequence[Any], b: Sequence[Any]) -> Any:
     terms = [x * y for x, y in zip(a, b, strict=True) if not (_is_zero(x) or _is_zero(y))]
     return sum(terms[1:], terms[0]) if terms else 0.0
+
+
+def _column(scalar: Any) -> Any:
+    return scalar if isinstance(scalar, float) else scalar[..., None]
 
 
 def _is_zero(value: Any) -> bool:

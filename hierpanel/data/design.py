@@ -16,7 +16,12 @@ from hierpanel.formula import Formula, Group
 from hierpanel.formula.columns import Encoder, Mask, encode, evaluate
 
 # Names of the posterior and of arviz, which a grouping factor cannot take.
-RESERVED = ("beta", "sigma", "coef", "coef_bis", "chain", "draw", "sample", "obs", "nu", "alpha", "y")
+RESERVED = ("beta", "beta_c", "sigma", "nu", "alpha", "coef", "chain", "draw", "obs")
+# Every grouping factor g gives these names to variables and dims, of the posterior and of the PyMC model.
+_NAMES_OF_FACTOR = (
+    "{g}", "coef_{g}", "coef_{g}_bis", "sd_{g}", "sd_c_{g}", "cor_{g}", "cor_c_{g}", "b_{g}", "u_{g}", "pcor_{g}",
+    "effects_{g}", "total_{g}", "location_{g}", "deviation_{g}",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,7 @@ def build(
     """
     y, trials = _response(formula.response, frame.table, objects)
     common, X = encode(formula.intercept, formula.terms, frame.table, objects, "the coefficients")
+    _refuse_intercept_column(formula.intercept, common)
     groups, encoders = [], []
     for group in formula.groups:
         design, blocks = _group(group, frame.table, objects)
@@ -148,6 +154,7 @@ def build(
     offset = np.zeros(frame.n)
     for expression in formula.offsets:
         offset = offset + _offset(expression, frame.table, objects)
+    _refuse_shared_names(groups)
     _refuse_constant_within_fe(X, common.labels, groups)
     aliased = [*common.aliased, *(label for blocks in encoders for block in blocks for label in block.aliased)]
     return (
@@ -213,6 +220,7 @@ def _group(group: Group, table: pd.DataFrame, objects: Mapping[str, Any]) -> tup
     for block in group.blocks:
         bar = f"({block} {'|' if block.correlated else '||'} {name})"
         encoder, Z = encode(block.intercept, block.terms, table, objects, bar)
+        _refuse_intercept_column(block.intercept, encoder)
         start = len(labels)
         labels += encoder.labels
         blocks.append(BlockDesign(slice(start, len(labels)), block.correlated and Z.shape[1] > 1, block.fixed))
@@ -243,12 +251,14 @@ def _response(text: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> tup
                 f"the response {text} is text with the levels {', '.join(levels[:6])}; say which one counts as a "
                 f"success, as in \"{text}['{levels[0]}'] ~ ...\" with family=\"bernoulli\""
             )
-        wanted = level.strip("'\"")
+        wanted = level[1:-1] if level[0] in "'\"" else level
         if wanted not in levels:
             raise DataError(f"the response {text} has no level {wanted!r}; it has {', '.join(levels[:6])}")
         return (np.asarray(values).astype(str) == wanted).astype(float), None
     if part.kind != "numeric" or np.ndim(values) != 1:
         raise DataError(f"the response {text} is not one column of numbers")
+    if level is not None:
+        raise DataError(f"the response {text} holds numbers and has no levels; write {text}, or I({text} == 1)")
     return np.asarray(values, dtype=float), None
 
 
@@ -257,6 +267,24 @@ def _offset(text: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> np.nd
     if part.kind != "numeric" or np.ndim(part._intermediate_data) != 1:
         raise DataError(f"offset({text}) is not one column of numbers")
     return np.asarray(part._intermediate_data, dtype=float)
+
+
+def _refuse_intercept_column(intercept: bool, encoder: Encoder) -> None:
+    """From here on the name stands for a column of ones, so a column of the table cannot have it."""
+    if not intercept and "Intercept" in encoder.labels:
+        raise DataError("a column cannot be called 'Intercept', the name of what 1 + … adds; rename the column")
+
+
+def _refuse_shared_names(groups: list[GroupDesign]) -> None:
+    owners: dict[str, str] = {}
+    for group in groups:
+        for name in (pattern.format(g=group.name) for pattern in _NAMES_OF_FACTOR):
+            if name in owners:
+                raise DataError(
+                    f"the grouping factors {owners[name]} and {group.name} would share the name {name!r} in the "
+                    "posterior; rename one of the columns"
+                )
+            owners[name] = group.name
 
 
 def _refuse_constant_within_fe(X: np.ndarray, coefs: tuple[str, ...], groups: list[GroupDesign]) -> None:

@@ -100,7 +100,7 @@ def _ess(x: Array) -> Array:
     last = even[rows, stop]
     tau = -1 + 2 * before + np.where(stopped.any(axis=1), np.maximum(last, 0), last)
     size = chains * n
-    # of draws without any ties to tell apart (all below a quantile, say) each counts, as in ArviZ
+    # what does not vary (an indicator that all draws lie below the quantile) counts in full, as in ArviZ
     return np.asarray(np.where(total > 0, size / np.maximum(tau, 1 / np.log10(size)), size))
 
 

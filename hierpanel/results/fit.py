@@ -247,7 +247,7 @@ def summarise(fit: Fit, prob: float) -> Summary:
     """Build the summary of a fit."""
     spec = fit.spec
     percent = f"{100 * prob:g} %"
-    lower, upper = f"{50 * (1 - prob):.3g} %", f"{50 * (1 + prob):.3g} %"
+    lower, upper = f"{50 * (1 - prob):.6g} %", f"{50 * (1 + prob):.6g} %"
     sections = []
     if spec.coefs:
         rows = tuple((str(name), cells(row)) for name, row in fit.fixef(prob).iterrows())
@@ -262,7 +262,7 @@ def summarise(fit: Fit, prob: float) -> Summary:
         facts=_facts(fit),
         columns=("mean", "sd", lower, upper, "P(>0)", "ESS", "R̂"),
         sections=tuple(section for section in sections if section.rows),
-        footnotes=_footnotes(fit, percent),
+        footnotes=_footnotes(fit, percent, [name for name, _ in shares]),
     )
 
 
@@ -312,8 +312,8 @@ def _share_rows(fit: Fit, prob: float) -> tuple[tuple[str, tuple[str, ...]], ...
     rows = []
     for name, draws in parts.icc().items():
         rows.append((f"ICC {name}", draws))
-    for name, draws in parts.r2().items() if fit.spec.coefs else ():
-        rows.append((f"R² {name}", draws))
+    said = {"marginal": fit.spec.coefs not in ((), ("Intercept",)), "conditional": bool(fit.spec.groups)}
+    rows += [(f"R² {name}", draws) for name, draws in parts.r2().items() if said[name]]
     if not rows:
         return ()
     table = tables.summarise(np.stack([draws for _, draws in rows], axis=-1), pd.Index([name for name, _ in rows]), prob)
@@ -349,16 +349,17 @@ def _health(fit: Fit) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _footnotes(fit: Fit, percent: str) -> tuple[str, ...]:
+def _footnotes(fit: Fit, percent: str, shares: list[str]) -> tuple[str, ...]:
     notes = [
         f"Intervals are {percent} equal-tailed posterior intervals. P(>0): posterior probability of a positive value. "
         "ESS: effective draws, the smaller of bulk and tail."
     ]
-    family = fit.spec.family
-    has_shares = family.residual_variance is not None or family.link.latent_variance is not None
-    if has_shares and (fit.spec.groups or fit.spec.coefs):
+    meanings = {"ICC": "ICC: share of the variance left by the coefficients", "R²": "R² of Johnson (2014)"}
+    if shares:
+        family = fit.spec.family
+        said = [text for word, text in meanings.items() if any(name.startswith(word) for name in shares)]
         scale = "" if family.residual_variance else f", on the latent scale of the {family.link.name} link"
-        notes.append(f"ICC: share of the variance left by the coefficients. R² of Johnson (2014){scale}.")
+        notes.append(f"{'. '.join(said)}{scale}.")
     if any(group.is_fixed for group in fit.spec.groups) and fit.spec.has_intercept:
         notes.append("Beside fe() the intercept is the row-weighted mean of the unit effects.")
     if any(prior_name("sd", group) != f"sd_{group.name}" for group in fit.spec.groups):

@@ -3,6 +3,7 @@
 import html
 import math
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 WIDTH = 90
+DIGITS = 9  # characters of a number; every cell is wider, so that neighbours never touch
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,7 @@ class Summary:
     warnings : sentences on the sampler's health, shown first.
     facts : (name, value) pairs about the model and the data.
     columns : headings of the cells.
-    sections : coefficients, then sds and correlations.
-    shares : rows of ICC and R².
+    sections : coefficients, then sds and correlations, then shares of variance (ICC and R²).
     footnotes : what the columns mean.
     """
 
@@ -117,26 +118,30 @@ class Summary:
 def cells(row: pd.Series) -> tuple[str, ...]:
     """Format one row of a table: numbers to the sd's third digit, ESS whole, R̂ to two decimals."""
     if row["sd"] == 0:
-        return (number(row["mean"], row["mean"]), "fixed", "", "", "", "", "")
+        return (f"{row['mean']:.4g}", "fixed", "", "", "", "", "")
     figures = [number(row[name], row["sd"]) for name in ("mean", "sd", "lower", "upper")]
     p = row["p_pos"]
     share = "1" if p == 1 else "0" if p == 0 else f"{min(max(p, 0.001), 0.999):.3f}"
-    ess = "" if math.isnan(row["ess_bulk"]) else f"{min(row['ess_bulk'], row['ess_tail']):,.0f}"
+    size = min(row["ess_bulk"], row["ess_tail"])
+    ess = "" if math.isnan(size) else f"{size:,.0f}" if size < 99_999.5 else f"{size / 1000:,.0f}k"
     r_hat = "" if math.isnan(row["r_hat"]) else f"{row['r_hat']:.2f}"
     return (*figures, share, ess, r_hat)
 
 
 def number(value: float, scale: float) -> str:
-    """Format a number so that `scale` (its sd) keeps three digits."""
+    """Format a number in at most 9 characters, so that `scale` (its sd) keeps three digits where there is room."""
     if not np.isfinite(value):
         return "∞" if value > 0 else "-∞" if value < 0 else "NaN"
-    if not (np.isfinite(scale) and scale > 0):
-        return f"{value:.4g}"
-    decimals = 2 - math.floor(math.log10(abs(scale)))
-    if decimals > 6 or abs(value) >= 1e7 or decimals < -3:
-        return f"{value:.3e}"
-    text = f"{value:,.{max(decimals, 0)}f}"
-    return text.replace("-", "", 1) if text.strip("-0.,") == "" else text
+    if value == 0:
+        return "0"
+    if np.isfinite(scale) and scale != 0:
+        decimals = 2 - math.floor(math.log10(abs(scale)))
+        texts = [f"{value:,.{places}f}" for places in range(min(max(decimals, 0), 6), -1, -1)]
+        text = next((text for text in texts if len(text) <= DIGITS), None)
+        if text is not None and (decimals <= 6 or abs(value) >= 1e-3):
+            return text.replace("-", "", 1) if text.strip("-0.,") == "" else text
+    texts = [f"{value:.{places}e}" for places in (3, 2, 1)]
+    return next((text for text in texts if len(text) <= DIGITS), texts[-1])
 
 
 def _text_facts(facts: Sequence[tuple[str, str]]) -> list[str]:
@@ -160,26 +165,33 @@ def _text_facts(facts: Sequence[tuple[str, str]]) -> list[str]:
 
 
 # Width of each cell: mean, sd, lower, upper, P(> 0), ESS, R̂.
-_CELLS = (10, 9, 10, 10, 7, 7, 6)
+_CELLS = (10, 10, 10, 10, 7, 7, 6)
 _LABEL = WIDTH - sum(_CELLS)
 
 
 def _text_row(label: str, values: Sequence[str]) -> str:
-    return f"{label:<{_LABEL}}" + "".join(f"{value:>{w}}" for value, w in zip(values, _CELLS, strict=True))
+    return f"{label:<{_LABEL}}" + "".join(f"{value:>{w + _marks(value)}}" for value, w in zip(values, _CELLS, strict=True))
+
+
+def _marks(text: str) -> int:
+    """Characters that take no room of their own, such as the hat of R̂."""
+    return sum(unicodedata.combining(character) > 0 for character in text)
 
 
 def _text_rows(label: str, values: Sequence[str]) -> list[str]:
     """A row; a label that is too long stands on a line of its own."""
     if not values:
-        return [label]
+        return textwrap.wrap(label, WIDTH, subsequent_indent="    ")
     if len(label) < _LABEL:
         return [_text_row(label, values)]
     return [*textwrap.wrap(label, WIDTH, initial_indent="", subsequent_indent="    "), _text_row("", values)]
 
 
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
+    "^": r"\^{}", "~": r"$\sim$", "<": "$<$", ">": "$>$", "|": "$|$", "∞": r"$\infty$", "²": "$^2$",
+}  # fmt: skip
+
+
 def _latex(text: str) -> str:
-    for plain, escaped in (("\\", r"\textbackslash "), ("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("#", r"\#"), ("^", r"\^{}")):
-        text = text.replace(plain, escaped)
-    return text.replace("R̂", r"$\hat{R}$").replace("R²", "$R^2$").replace("∞", r"$\infty$").replace("~", r"$\sim$")
-
-
+    return r"$\hat{R}$".join("".join(_LATEX.get(character, character) for character in part) for part in text.split("R̂"))

@@ -16,9 +16,15 @@ from hierpanel.spec import ModelSpec
 
 COLUMNS = ("mean", "sd", "lower", "upper", "p_pos", "ess_bulk", "ess_tail", "r_hat")
 
+# Every column on one line and every name in full; of more than 60 rows the first and last 12.
+_WHOLE = (
+    "display.width", 1000, "display.max_columns", None, "display.max_colwidth", None,
+    "display.max_rows", 60, "display.min_rows", 24,
+)  # fmt: skip
+
 
 class Table(pd.DataFrame):
-    """A DataFrame of posterior summaries that prints whole, to three digits of each row's sd."""
+    """A DataFrame of posterior summaries that prints all its columns, to three digits of each row's sd."""
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
@@ -44,13 +50,13 @@ class Table(pd.DataFrame):
         return found
 
     def __repr__(self) -> str:
-        with pd.option_context("display.width", 120, "display.max_columns", None, "display.max_rows", 24):
+        with pd.option_context(*_WHOLE):
             return repr(self.rounded())
 
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        with pd.option_context("display.max_columns", None, "display.max_rows", 24):
+        with pd.option_context(*_WHOLE):
             return str(self.rounded()._repr_html_())
 
 
@@ -68,7 +74,7 @@ def summarise(draws: np.ndarray, index: pd.Index, prob: float = 0.95) -> Table:
     DataFrame with mean, sd, lower, upper, p_pos (P(> 0)), ess_bulk, ess_tail, r_hat. What is constant (a fixed sd) has
     sd 0 and no diagnostics.
     """
-    if not 0 < prob < 1:
+    if not isinstance(prob, (int, float)) or not 0 < prob < 1:
         raise FitError(f"prob is the probability of the interval, between 0 and 1, not {prob!r}")
     flat = draws.reshape(-1, draws.shape[-1])
     lower, upper = np.quantile(flat, [(1 - prob) / 2, (1 + prob) / 2], axis=0)

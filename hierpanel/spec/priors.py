@@ -100,7 +100,8 @@ class Prior:
         try:
             variable = kind.dist(**self.values)
             if variable.ndim != 0 or issubclass(kind, pm.Discrete):
-                raise PriorError(f"the prior of {key} must be a continuous distribution of one number; {self.name} is not")
+                kinds = "a continuous distribution of one number"
+                raise PriorError(f"the prior of {key} must be {kinds}; {self.name} is not")
             draws = self.draw(np.random.default_rng(1), 1000)
             just_below = pm.logp(variable, -1e-6 * np.median(np.abs(draws))).eval(mode="FAST_COMPILE")
         except PriorError:
@@ -136,8 +137,9 @@ def as_prior(value: Any, key: str) -> Prior:
                 f"the prior of {key} holds a prior in its {nested[0]}; in hierpanel the sd of a group's effects has a "
                 "name of its own: give it as priors={'sd_<factor>': Prior('HalfNormal', sigma=…)}"
             )
-        # Bambi keeps numbers as arrays without dimensions; Prior itself refuses longer ones
-        return Prior(value.name, **{name: np.asarray(arg)[()] for name, arg in value.args.items()})
+        # Bambi keeps numbers as arrays without dimensions; Prior refuses longer ones
+        arguments: dict[str, Any] = {name: np.asarray(arg)[()] for name, arg in value.args.items()}
+        return Prior(value.name, **arguments)
     raise PriorError(f"the prior of {key} must be an hp.Prior, as in hp.Prior('Normal', mu=0, sigma=1), not {value!r}")
 
 
@@ -148,8 +150,13 @@ class _Common:
     lowest: Callable[..., float]
 
 
-# Parameters that must be positive, beside those that are in every distribution.
-_POSITIVE = {"Cauchy": ("beta",), "HalfCauchy": ("beta",), "Gamma": ("alpha", "beta"), "InverseGamma": ("alpha", "beta")}
+# Parameters that must be positive, beside those that must be in every distribution.
+_POSITIVE = {
+    "Cauchy": ("beta",),
+    "HalfCauchy": ("beta",),
+    "Gamma": ("alpha", "beta"),
+    "InverseGamma": ("alpha", "beta"),
+}
 
 
 def _zero(**_: float) -> float:
