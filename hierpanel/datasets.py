@@ -24,7 +24,10 @@ DATASETS = {
     "dyestuff2": ("simulated yields of 6 batches × 5 without any batch variance", "Box and Tiao (1973), table 5.1.4"),
     "pastes": ("strength of 10 batches × 3 casks × 2 assays", "Davies and Goldsmith (1972), table 6.5"),
     "radon": ("log radon in 919 houses of 85 counties", "Gelman and Hill (2007), chapter 12"),
-    "cbpp": ("new cases of a disease in 15 herds over 4 periods", "Lesnoff et al. (2004), Preventive Veterinary Medicine 66"),
+    "cbpp": (
+        "new cases of a disease in 15 herds over 4 periods",
+        "Lesnoff et al. (2004), Preventive Veterinary Medicine 66",
+    ),
 }
 
 
@@ -57,7 +60,7 @@ def load(name: str) -> pd.DataFrame:
 
 def _wage_sim() -> pd.DataFrame:
     """Simulate the wage panel; the legacy generator keeps the textbook's draws."""
-    random = np.random.RandomState(42)  # noqa: NPY002
+    random = np.random.RandomState(42)
     worker, year = np.repeat(np.arange(50), 10), np.tile(np.arange(10), 50)
     experience = year + random.poisson(5, 50)[worker]
     effect = random.normal(2.5, 0.3, 50)

@@ -1,4 +1,4 @@
-"""The front door: `Model` wires formula, data, spec, compiler and inference together; `fit` is `Model(...).fit(...)`."""
+"""The front door: `Model` wires formula, data, spec, compiler and inference; `fit` is `Model(...).fit(...)`."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ from hierpanel.errors import DataError, FitError
 from hierpanel.formula import Formula, namespace, parse
 from hierpanel.results.explain import PriorSummary, explain, prior_summary
 from hierpanel.results.fit import Fit
-from hierpanel.spec import Family, ModelSpec, Prior
+from hierpanel.spec import Family, ModelSpec
 
 Method = Literal["auto", "marginal", "nuts"]
 
@@ -177,7 +177,7 @@ class Model:
         return prior_summary(self.spec, self.design)
 
     def explain(self) -> str:
-        """Say in words and columns what will be estimated, from which rows, with how many parameters, and by which route."""
+        """Say in words what will be estimated, from which rows, with how many parameters, and by which route."""
         return explain(self.spec, self.design)
 
 
@@ -236,7 +236,9 @@ def _named_columns(panel: Sequence[str] | None, weights: Any, available: list[st
         wanted.append(("weights", weights))
     for option, name in wanted:
         if name not in available:
-            raise DataError(f"{option}= names the column {name!r}, which is not there; the columns are: {', '.join(available)}")
+            raise DataError(
+                f"{option}= names the column {name!r}, which is not there; the columns are: {', '.join(available)}"
+            )
     return [name for _, name in wanted]
 
 

@@ -106,9 +106,7 @@ def coords_of(spec: ModelSpec, design: Design) -> dict[str, Any]:
     return coords
 
 
-def _free_variables(
-    pm: Any, spec: ModelSpec, parameterization: Parameterization, location: Location
-) -> dict[str, Any]:
+def _free_variables(pm: Any, spec: ModelSpec, parameterization: Parameterization, location: Location) -> dict[str, Any]:
     """Declare every free variable, with its prior; name → variable."""
     free: dict[str, Any] = {}
     for group in spec.groups:
@@ -130,7 +128,8 @@ def _free_variables(
 
 
 def _variable(pm: Any, name: str, prior: Prior, shift: Any = None) -> Any:
-    values: dict[str, Any] = dict(prior.values)
+    # PyTensor takes a Python float such as 3.0 for a float32, and then its logarithm has 7 digits
+    values: dict[str, Any] = {key: np.float64(value) for key, value in prior.values.items()}
     if shift is not None:
         values["mu"] = values["mu"] + shift
     return distribution(prior.name, pm)(name, **values)
@@ -160,7 +159,7 @@ def _vector(
 def _fixed_effects(pm: Any, spec: ModelSpec, free: Mapping[str, Any], beta_c: Sequence[Any]) -> dict[str, Any]:
     """Declare the variables of `scales.fixed_effects`."""
     groups = [group for group in spec.groups if group.is_fixed]
-    taus = [group.sd[scales.fixed_column(group)] for group in groups]
+    taus = [np.float64(group.sd[scales.fixed_column(group)]) for group in groups]
     found: dict[str, Any] = {}
     for group, tau in zip(groups[1:], taus[1:], strict=True):
         location, deviation = f"location_{group.name}", f"deviation_{group.name}"

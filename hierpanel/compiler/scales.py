@@ -180,11 +180,11 @@ def fixed_effects(spec: ModelSpec, free: Mapping[str, Any], beta_c: Sequence[Any
     totals, mean + b_j, and every further one as deviations that sum to 0 and their location, which moves the totals.
     Each is a linear map with a constant Jacobian (a rotation in the second case): the prior stays Normal(0, τ) exactly.
     """
-    first, *others = [group for group in spec.groups if group.is_fixed] or [None]
-    found = {group.name: free[f"deviation_{group.name}"] + free[f"location_{group.name}"][..., None] for group in others}
-    if first is not None:
+    names = [group.name for group in spec.groups if group.is_fixed]
+    found = {name: free[f"deviation_{name}"] + free[f"location_{name}"][..., None] for name in names[1:]}
+    for first in names[:1]:
         mean = fixed_mean(spec, free, beta_c)
-        found[first.name] = free[f"total_{first.name}"] - (mean if isinstance(mean, float) else mean[..., None])
+        found[first] = free[f"total_{first}"] - (mean if isinstance(mean, float) else mean[..., None])
     return found
 
 

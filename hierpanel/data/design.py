@@ -189,7 +189,9 @@ def factorize(columns: tuple[str, ...], table: pd.DataFrame) -> tuple[np.ndarray
     texts = [[str(label) for label in _plain_labels(labels)] for _, labels in parts]
     escaped = [[text.replace("\\", "\\\\").replace(":", "\\:") for text in column] for column in texts]
     places = np.unravel_index(seen, widths)
-    labels = [":".join(names[k] for names, k in zip(escaped, place, strict=True)) for place in zip(*places, strict=True)]
+    labels = [
+        ":".join(names[k] for names, k in zip(escaped, place, strict=True)) for place in zip(*places, strict=True)
+    ]
     return codes.astype(np.int32), pd.Index(labels, dtype=object)
 
 
@@ -249,7 +251,7 @@ def _response(text: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> tup
         if level is None:
             raise DataError(
                 f"the response {text} is text with the levels {', '.join(levels[:6])}; say which one counts as a "
-                f"success, as in \"{text}['{levels[0]}'] ~ ...\" with family=\"bernoulli\""
+                f'success, as in "{text}[\'{levels[0]}\'] ~ ..." with family="bernoulli"'
             )
         wanted = level[1:-1] if level[0] in "'\"" else level
         if wanted not in levels:

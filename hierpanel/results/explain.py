@@ -47,7 +47,10 @@ class PriorSummary:
 
 def prior_summary(spec: ModelSpec, design: Design) -> PriorSummary:
     """List every prior with the scale it refers to, and simulate what they imply."""
-    rows = {key: (str(prior) if isinstance(prior, Prior) else f"fixed at {prior:.4g}") for key, prior in spec.priors().items()}
+    rows = {
+        key: (str(prior) if isinstance(prior, Prior) else f"fixed at {prior:.4g}")
+        for key, prior in spec.priors().items()
+    }
     table = pd.DataFrame({"prior": rows, "refers_to": {key: _refers_to(key, spec) for key in rows}}).loc[list(rows)]
     table.index.name = "key"
     return PriorSummary(table, _implied(spec, design))

@@ -61,7 +61,9 @@ class Fit:
         """Return draws (chain, draw, …) of one variable of the posterior, such as ``"beta"`` or ``"sd_worker"``."""
         posterior = self.idata["posterior"]
         if name not in posterior.data_vars:
-            raise FitError(f"there is no {name!r} in the posterior; it holds: {', '.join(map(str, posterior.data_vars))}")
+            raise FitError(
+                f"there is no {name!r} in the posterior; it holds: {', '.join(map(str, posterior.data_vars))}"
+            )
         return np.asarray(posterior[name].values)
 
     # Tables ------------------------------------------------------------------------------------------------------
@@ -283,7 +285,10 @@ def _facts(fit: Fit) -> tuple[tuple[str, str], ...]:
     for group in fit.design.groups:
         rows_of = group.rows
         facts.append(
-            ("Units", f"{len(group.levels):,} {group.name}, rows {rows_of.min()}–{rows_of.max()}, mean {rows_of.mean():.1f}")
+            (
+                "Units",
+                f"{len(group.levels):,} {group.name}, rows {rows_of.min()}–{rows_of.max()}, mean {rows_of.mean():.1f}",
+            )
         )
     if spec.weighted:
         facts.append(("Weights", "precision"))
@@ -316,7 +321,9 @@ def _share_rows(fit: Fit, prob: float) -> tuple[tuple[str, tuple[str, ...]], ...
     rows += [(f"R² {name}", draws) for name, draws in parts.r2().items() if said[name]]
     if not rows:
         return ()
-    table = tables.summarise(np.stack([draws for _, draws in rows], axis=-1), pd.Index([name for name, _ in rows]), prob)
+    table = tables.summarise(
+        np.stack([draws for _, draws in rows], axis=-1), pd.Index([name for name, _ in rows]), prob
+    )
     found = []
     for name, row in table.iterrows():
         mean, sd, low, high, _, ess, r_hat = cells(row)

@@ -42,7 +42,9 @@ class Plots:
             raise FitError(f"{coef!r} does not vary by {group}; what does: {', '.join(data.coefs)}")
         table = unpooled.shrinkage(self.fit, group, coef).sort_values("own")
         estimated = int(table["own"].notna().sum())
-        shown = table.iloc[np.unique(np.linspace(0, max(estimated - 1, 0), min(max_units, estimated)).round().astype(int))]
+        shown = table.iloc[
+            np.unique(np.linspace(0, max(estimated - 1, 0), min(max_units, estimated)).round().astype(int))
+        ]
         if ax is None:
             _, ax = plt.subplots(figsize=(7.5, max(2.8, 1.2 + 0.17 * len(shown))), layout="constrained")
         place = np.arange(len(shown))

@@ -28,9 +28,7 @@ def save(fit: Any, path: str | os.PathLike[str]) -> None:
         raise FileError(f"cannot write {target}: the folder {target.parent} does not exist")
     groups = {name: node.to_dataset() for name, node in fit.idata.children.items()}
     rows, index = _index_to_rows(fit.design.index)
-    groups["constant_data"] = groups["constant_data"].assign(
-        {name: ("obs", values) for name, values in rows.items()}
-    )
+    groups["constant_data"] = groups["constant_data"].assign({name: ("obs", values) for name, values in rows.items()})
     tree = xr.DataTree.from_dict(groups)
     tree.attrs[KEY] = json.dumps(
         {

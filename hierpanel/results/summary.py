@@ -71,7 +71,9 @@ class Summary:
     def as_html(self) -> str:
         """Return the summary as an HTML fragment."""
         e = html.escape
-        parts = [f'<div class="hierpanel" style="font-family:system-ui,sans-serif;max-width:60em"><h3>{e(self.title)}</h3>']
+        parts = [
+            f'<div class="hierpanel" style="font-family:system-ui,sans-serif;max-width:60em"><h3>{e(self.title)}</h3>'
+        ]
         parts += [
             f'<p style="border-left:4px solid #c60;padding:.3em .8em;margin:.4em 0">{e(warning)}</p>'
             for warning in self.warnings
@@ -94,7 +96,9 @@ class Summary:
             for label, cells in section.rows:
                 values = "".join(f"<td {cell}>{e(value)}</td>" for value in cells)
                 indent = "1em" if label.startswith(" ") else "0"
-                parts.append(f'<tr><td style="text-align:left;padding-left:{indent}">{e(label.strip())}</td>{values}</tr>')
+                parts.append(
+                    f'<tr><td style="text-align:left;padding-left:{indent}">{e(label.strip())}</td>{values}</tr>'
+                )
         parts.append("</table></div>")
         parts += [f'<p style="font-size:85%;margin:.3em 0">{e(note)}</p>' for note in self.footnotes]
         return "\n".join([*parts, "</div>"])
@@ -170,7 +174,9 @@ _LABEL = WIDTH - sum(_CELLS)
 
 
 def _text_row(label: str, values: Sequence[str]) -> str:
-    return f"{label:<{_LABEL}}" + "".join(f"{value:>{w + _marks(value)}}" for value, w in zip(values, _CELLS, strict=True))
+    return f"{label:<{_LABEL}}" + "".join(
+        f"{value:>{w + _marks(value)}}" for value, w in zip(values, _CELLS, strict=True)
+    )
 
 
 def _marks(text: str) -> int:
@@ -194,4 +200,6 @@ _LATEX = {
 
 
 def _latex(text: str) -> str:
-    return r"$\hat{R}$".join("".join(_LATEX.get(character, character) for character in part) for part in text.split("R̂"))
+    return r"$\hat{R}$".join(
+        "".join(_LATEX.get(character, character) for character in part) for part in text.split("R̂")
+    )

@@ -32,7 +32,9 @@ def shrinkage(fit: Any, group: str, coef: str) -> pd.DataFrame:
     else:
         own = _of_mean_response(fit.design, data, link) if data.coefs == ("Intercept",) else np.full(len(b), np.nan)
         xlabel = f"{coef}: beta + b, on the {link.name} scale"
-    table = pd.DataFrame({"rows": data.rows, "own": own, "pooled": b[:, k] + beta}, index=pd.Index(data.levels, name=group))
+    table = pd.DataFrame(
+        {"rows": data.rows, "own": own, "pooled": b[:, k] + beta}, index=pd.Index(data.levels, name=group)
+    )
     table.attrs = {"population": float(beta), "xlabel": xlabel}
     return table
 

@@ -101,7 +101,9 @@ def _real(y: Array, trials: Array | None) -> str | None:
 def _binary(y: Array, trials: Array | None) -> str | None:
     if trials is not None:
         return "prop(successes, trials) is a response for family='binomial'"
-    return _support(~np.isin(y, (0, 1)), y, "must be 0 or 1 (for counts out of trials use prop(y, n) and family='binomial')")
+    return _support(
+        ~np.isin(y, (0, 1)), y, "must be 0 or 1 (for counts out of trials use prop(y, n) and family='binomial')"
+    )
 
 
 def _out_of_trials(y: Array, trials: Array | None) -> str | None:

@@ -292,7 +292,9 @@ def _resolve(place: str, value: Any, is_fixed: bool) -> Prior | float:
     prior = as_prior(value, place)
     if place.startswith("cor_"):
         if prior.name not in ("LKJ", "LKJCorr", "LKJCholeskyCov") or "eta" not in prior.values:
-            raise PriorError(f"the prior of {place} is hp.Prior('LKJ', eta=…); other priors of correlations are not offered")
+            raise PriorError(
+                f"the prior of {place} is hp.Prior('LKJ', eta=…); other priors of correlations are not offered"
+            )
         return Prior("LKJ", eta=prior.values["eta"])
     prior.check(place, positive=not place.startswith("beta["))
     return prior
@@ -320,7 +322,5 @@ def _notes(design: Design, family: Family) -> tuple[str, ...]:
                 "(incidental parameters); (1 | factor) with unit means of the regressors is the usual remedy"
             )
         if family.location and not fixed and group.rows.max() == 1:
-            notes.append(
-                f"every {group.name} has one row, so its sd and sigma are told apart by their priors alone"
-            )
+            notes.append(f"every {group.name} has one row, so its sd and sigma are told apart by their priors alone")
     return tuple(notes)
