@@ -1,4 +1,4 @@
-"""The command line: ``hierpanel fit FORMULA DATA.csv --out FOLDER`` prints the summary and writes report.html and fit.nc."""
+"""The command line: ``hierpanel fit FORMULA DATA.csv --out FOLDER`` prints a summary, writes report.html and fit.nc."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except (hp.HierpanelError, OSError, pd.errors.ParserError, UnicodeDecodeError) as error:
+    except (hp.HierpanelError, OSError) as error:
         print(f"hierpanel: {error}", file=sys.stderr)
         return 2
 
@@ -88,7 +88,13 @@ def _summary(options: argparse.Namespace) -> int:
 
 def _model(options: argparse.Namespace) -> hp.Model:
     read = pd.read_parquet if options.data.suffix == ".parquet" else pd.read_csv
-    return hp.Model(options.formula, read(options.data), family=options.family, weights=options.weights, env={})
+    try:
+        table = read(options.data)
+    except OSError:
+        raise
+    except Exception as error:  # each reader and each kind of damage has its own class
+        raise hp.DataError(f"{options.data} cannot be read as a table: {error}") from error
+    return hp.Model(options.formula, table, family=options.family, weights=options.weights, env={})
 
 
 if __name__ == "__main__":

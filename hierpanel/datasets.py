@@ -15,7 +15,7 @@ DATASETS = {
         "Vella and Verbeek (1998), Journal of Applied Econometrics 13, 163-183",
     ),
     "wage_sim": (
-        "simulated panel, 50 workers × 10 years: mean 2.5, sd of workers 0.3, return to experience 0.02, residual sd 0.2",
+        "simulated panel, 50 workers × 10 years: mean 2.5, sd of workers 0.3, experience 0.02, residual sd 0.2",
         "simulated, seed 42",
     ),
     "sleepstudy": ("reaction times of 18 subjects over 10 days", "Belenky et al. (2003), Journal of Sleep Research 12"),

@@ -1,8 +1,11 @@
 """The front door: `Model` wires formula, data, spec, compiler and inference; `fit` is `Model(...).fit(...)`."""
 
+import importlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +14,7 @@ import pandas as pd
 from hierpanel import spec as specs
 from hierpanel.data import design as designs
 from hierpanel.data import frame as frames
-from hierpanel.errors import DataError, FitError
+from hierpanel.errors import DataError, FitError, FormulaError
 from hierpanel.formula import Formula, namespace, parse
 from hierpanel.results.explain import PriorSummary, explain, prior_summary
 from hierpanel.results.fit import Fit
@@ -73,7 +76,7 @@ class Model:
         weights: str | Any | None = None,
         env: Mapping[str, Any] | None = None,
     ):
-        parsed = parse(formula) if isinstance(formula, str) else formula
+        parsed = formula if isinstance(formula, Formula) else parse(formula)
         chosen = specs.family(family)
         available = frames.column_names(data)
         scope = env if env is not None else _caller_scope()
@@ -84,6 +87,25 @@ class Model:
         self.names = names
         self.design, self.encoders = designs.build(parsed, frame, names.objects, _weights(weights, frame))
         self.spec = specs.build(parsed, frame, self.design, chosen, priors, center)
+        if not self.spec.priors():
+            what = f"an offset is known, and family={chosen.name!r} has no parameter of its own; add a term"
+            raise FormulaError(f"there is nothing to estimate: {what}", parsed.source or str(parsed))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle modules that the formula names (``np``) by their names; a lambda of the caller cannot be pickled."""
+        objects = {
+            name: _Module(value.__name__) if isinstance(value, ModuleType) else value
+            for name, value in self.names.objects.items()
+        }
+        return self.__dict__ | {"names": replace(self.names, objects=objects)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        names = state["names"]
+        objects = {
+            name: importlib.import_module(value.name) if isinstance(value, _Module) else value
+            for name, value in names.objects.items()
+        }
+        self.__dict__.update(state | {"names": replace(names, objects=objects)})
 
     def __repr__(self) -> str:
         return f"<Model {self.spec.formula}, {self.spec.family}, {self.spec.n} rows>"
@@ -218,6 +240,13 @@ def fit(formula: str | Formula, data: Any, **options: Any) -> Fit:
     return model.fit(**{name: value for name, value in options.items() if name in of_fit})
 
 
+@dataclass(frozen=True)
+class _Module:
+    """Stands for a module in a pickle."""
+
+    name: str
+
+
 def _caller_scope() -> dict[str, Any]:
     """Return the names that are visible where the user called; only those that the formula names are kept."""
     frame: Any = sys._getframe(1)
@@ -229,7 +258,7 @@ def _caller_scope() -> dict[str, Any]:
 def _named_columns(panel: Sequence[str] | None, weights: Any, available: list[str]) -> list[str]:
     wanted: list[tuple[str, str]] = []
     if panel is not None:
-        if isinstance(panel, str) or len(panel) != 2:
+        if isinstance(panel, str) or not isinstance(panel, Sequence) or len(panel) != 2:
             raise DataError("panel names two columns, (unit, time), as in panel=('worker', 'year')")
         wanted += [("panel", name) for name in panel]
     if isinstance(weights, str):
@@ -251,7 +280,10 @@ def _weights(weights: Any, frame: frames.Frame) -> np.ndarray | None:
             raise DataError(f"the weights {weights!r} are not numbers")
         found = values.to_numpy(dtype=float)
     else:
-        found = np.asarray(weights, dtype=float)
+        try:
+            found = np.asarray(weights, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"weights is the name of a column or an array of numbers, not {weights!r:.60}") from error
         if found.shape != (frame.n_total,):
             raise DataError(f"weights has shape {found.shape}, but the table has {frame.n_total} rows")
         if frame.n != frame.n_total:
@@ -259,8 +291,15 @@ def _weights(weights: Any, frame: frames.Frame) -> np.ndarray | None:
                 f"{frame.n_total - frame.n} rows with missing values are dropped, so weights must be a column of the "
                 "table, given by its name"
             )
-    if not (np.isfinite(found) & (found > 0)).all():
-        raise DataError(f"precision weights must be positive; {int((~(found > 0)).sum())} are not")
+        if isinstance(weights, pd.Series) and not weights.index.equals(frame.table.index):
+            raise DataError(
+                "weights has another index than the table, so its rows may be others; make it a column of the table, "
+                "or give weights.to_numpy() where the rows are the same"
+            )
+    bad = ~(np.isfinite(found) & (found > 0))
+    if bad.any():
+        rows = ", ".join(map(str, frame.table.index[bad][:5])) + (", …" if bad.sum() > 5 else "")
+        raise DataError(f"precision weights must be positive and finite; {int(bad.sum())} are not (rows {rows})")
     return found
 
 
@@ -271,7 +310,7 @@ def _check_panel(frame: frames.Frame, panel: Sequence[str] | None) -> None:
     twice = frame.table.duplicated([unit, when], keep=False)
     if twice.any():
         rows = frame.table[twice].sort_values([unit, when])
-        first = rows.iloc[0]
+        first = {name: rows[name].iloc[0] for name in (unit, when)}
         same = rows[(rows[unit] == first[unit]) & (rows[when] == first[when])]
         raise DataError(
             f"({unit}, {when}) must occur once, but {int(twice.sum())} rows share theirs with another, the first: "

@@ -18,7 +18,7 @@ mpl.use("Agg")
 
 @pytest.fixture(scope="session")
 def made() -> Callable[..., Fit]:
-    """A function (formula, data, **options) → Fit whose draws are invented: right names, dims and relations, no fitting."""
+    """A function (formula, data, **options) → Fit whose draws are invented: right names, dims and relations."""
     return _made
 
 
@@ -93,7 +93,11 @@ def _made(
         Sigma = A @ (sd_c[..., :, None] * cor_c * sd_c[..., None, :]) @ A.T
         sd = np.sqrt(np.diagonal(Sigma, axis1=-2, axis2=-1))
         u = rng.normal(size=(group.levels, q)) + 0.3 * rng.normal(size=(*lead, group.levels, q))
-        found |= {scales.prior_name("sd", group): sd_c, f"sd_{group.name}": sd, f"b_{group.name}": 0.3 * sd[..., None, :] * u}
+        found |= {
+            scales.prior_name("sd", group): sd_c,
+            f"sd_{group.name}": sd,
+            f"b_{group.name}": 0.3 * sd[..., None, :] * u,
+        }
         if group.is_correlated:
             found |= {
                 scales.prior_name("cor", group): cor_c,

@@ -23,6 +23,8 @@ from hierpanel.errors import FitError
 from hierpanel.spec import GroupSpec, ModelSpec, Prior
 from hierpanel.spec.priors import distribution
 
+# Up to so many columns X beta is written out; beyond, the graph would grow too large.
+FEW_COLUMNS = 5
 Parameterization = Literal["noncentered", "centered"]
 # What is sampled beside the effects: the coefficients, or levels, their sums with the mean effects (`scales.coefficients`).
 Location = Literal["coefficients", "levels"]
@@ -64,10 +66,10 @@ def to_pymc(
             for k, coef in enumerate(group.coefs):
                 z = None if coef == "Intercept" else pt.constant(data.Z[:, k] - group.center[k])
                 effects.append((z, assembled.b_c[group.name][k], codes))
-        X = pt.constant(design.X - spec.center) if spec.coefs else None
+        X = design.X - spec.center if spec.coefs else None
         beta_c = _stack(pt, assembled.beta_c) if spec.coefs else None
         offset = pt.constant(design.offset) if spec.formula.offsets else None
-        eta = linear_predictor(X, beta_c, effects, offset, lambda X, beta: (X * beta).sum(-1))
+        eta = linear_predictor(X, beta_c, effects, offset, _dot)
         for name, dims in dims_of(spec).items():
             if name not in model.named_vars:
                 pm.Deterministic(name, _stack(pt, assembled.canonical[name]), dims=dims)
@@ -120,7 +122,7 @@ def _free_variables(pm: Any, spec: ModelSpec, parameterization: Parameterization
         free |= _effects(pm, group, free, parameterization, "levels" if has_level else "coefficients")
     means = scales.mean_effects(spec, free)
     if any(mean is not None for mean in means):
-        free |= _vector(pm, "level", spec.beta, "coef", means)
+        free |= _vector(pm, "beta_level", spec.beta, "coef", means)
     elif spec.coefs:
         free |= _vector(pm, prior_name("beta", spec), spec.beta, "coef")
     free |= _fixed_effects(pm, spec, free, scales.coefficients(spec, free))
@@ -131,7 +133,7 @@ def _variable(pm: Any, name: str, prior: Prior, shift: Any = None) -> Any:
     # PyTensor takes a Python float such as 3.0 for a float32, and then its logarithm has 7 digits
     values: dict[str, Any] = {key: np.float64(value) for key, value in prior.values.items()}
     if shift is not None:
-        values["mu"] = values["mu"] + shift
+        values["mu"] = values.get("mu", 0.0) + shift
     return distribution(prior.name, pm)(name, **values)
 
 
@@ -147,7 +149,7 @@ def _vector(
         if any(shift is not None for shift in shifts):
             import pytensor.tensor as pt
 
-            values["mu"] = values["mu"] + pt.stack([0.0 if shift is None else shift for shift in shifts])
+            values["mu"] = values.get("mu", 0.0) + pt.stack([0.0 if shift is None else shift for shift in shifts])
         return {name: distribution(drawn[0].name, pm)(name, **values, dims=dim)}
     return {
         f"{name}_{k}": _variable(pm, f"{name}_{k}", prior, shift)
@@ -159,7 +161,7 @@ def _vector(
 def _fixed_effects(pm: Any, spec: ModelSpec, free: Mapping[str, Any], beta_c: Sequence[Any]) -> dict[str, Any]:
     """Declare the variables of `scales.fixed_effects`."""
     groups = [group for group in spec.groups if group.is_fixed]
-    taus = [np.float64(group.sd[scales.fixed_column(group)]) for group in groups]
+    taus = [np.array(group.sd[scales.fixed_column(group)], dtype=float) for group in groups]
     found: dict[str, Any] = {}
     for group, tau in zip(groups[1:], taus[1:], strict=True):
         location, deviation = f"location_{group.name}", f"deviation_{group.name}"
@@ -180,11 +182,8 @@ def _effects(
     if not places:
         return {}
     if parameterization == "noncentered" and location == "levels":
-        mean, deviation = f"mean_u_{group.name}", f"deviation_u_{group.name}"
-        return {
-            mean: pm.Normal(mean, 0, 1 / np.sqrt(J), shape=q),
-            deviation: pm.ZeroSumNormal(deviation, 1, shape=(q, J)),
-        }
+        mean, v = f"mean_u_{group.name}", f"v_{group.name}"
+        return {mean: pm.Normal(mean, 0, 1 / np.sqrt(J), shape=q), v: pm.Normal(v, 0, 1, shape=(q, J))}
     if parameterization == "noncentered":
         return {f"u_{group.name}": pm.Normal(f"u_{group.name}", 0, 1, shape=(q, J))}
     import pytensor.tensor as pt
@@ -195,6 +194,16 @@ def _effects(
         chol = pt.stack([_stack(pt, [F[i][j] for j in places]) for i in places])
         return {name: pm.MvNormal(name, mu=np.zeros(q), chol=chol, shape=(J, q))}
     return {name: pm.Normal(name, 0, _stack(pt, [F[i][i] for i in places]), shape=(J, q))}
+
+
+def _dot(X: np.ndarray, beta: Any) -> Any:
+    """X beta without a matrix product: by columns where they are few, which compiles and samples fastest."""
+    import pytensor.tensor as pt
+
+    if X.shape[1] > FEW_COLUMNS:
+        return (pt.constant(X) * beta).sum(-1)
+    columns = [1.0 if np.ptp(x) == 0 and x[0] == 1 else pt.constant(x.copy()) for x in X.T]
+    return sum(x * beta[k] for k, x in enumerate(columns))
 
 
 def _stack(xp: Any, value: Any, lead: tuple[int, ...] = ()) -> Any:

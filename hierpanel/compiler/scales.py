@@ -93,13 +93,13 @@ def coefficients(spec: ModelSpec, free: Mapping[str, Any]) -> list[Any]:
     """Return beta_c: free variables themselves, or the sampled levels less the mean effects that they hold.
 
     A coefficient and the mean over the units of its group effects are told apart by their priors alone, while the data
-    fix their sum, the level. Sampling the level in the coefficient's place, and the mean effect apart from the units'
-    deviations from it, takes that ridge away. Both are linear maps with a constant Jacobian, and given the mean effect
-    a Normal prior is only shifted, so the posterior is the same.
+    fix their sum, the level. Sampling the level in the coefficient's place takes that ridge away: given the mean effect
+    F ū a Normal prior is only shifted. With ū ~ Normal(0, 1/√J) a variable of its own and the deviations u - ū those of
+    some v ~ Normal(0, 1) from its mean, u is standard normal as before (v's own mean touches nothing).
     """
-    if "level" not in free and "level_0" not in free:
+    if "beta_level" not in free and "beta_level_0" not in free:
         return vector(free, prior_name("beta", spec), spec.beta)
-    level, means = vector(free, "level", spec.beta), mean_effects(spec, free)
+    level, means = vector(free, "beta_level", spec.beta), mean_effects(spec, free)
     return [value if mean is None else value - mean for value, mean in zip(level, means, strict=True)]
 
 
@@ -193,11 +193,14 @@ def free_columns(group: GroupSpec) -> list[int]:
     return [k for block in group.blocks if not block.fixed for k in range(block.columns.start, block.columns.stop)]
 
 
-def spherical(group: GroupSpec, free: Mapping[str, Any]) -> Any:
-    """Return u (…, q, J), standard normal: one variable, or deviations that sum to 0 over the units plus their mean."""
+def spherical(group: GroupSpec, free: Mapping[str, Any]) -> list[Any]:
+    """Return the rows (…, J) of u, standard normal: one variable, or deviations from a mean, and that mean."""
+    rows = range(len(free_columns(group)))
     if f"u_{group.name}" in free:
-        return free[f"u_{group.name}"]
-    return free[f"deviation_u_{group.name}"] + free[f"mean_u_{group.name}"][..., None]
+        return [free[f"u_{group.name}"][..., row, :] for row in rows]
+    v = [free[f"v_{group.name}"][..., row, :] for row in rows]
+    mean = free[f"mean_u_{group.name}"]
+    return [v[row] - v[row].mean(-1)[..., None] + mean[..., row, None] for row in rows]
 
 
 def random_effects(group: GroupSpec, free: Mapping[str, Any]) -> dict[int, Any]:
@@ -210,7 +213,7 @@ def random_effects(group: GroupSpec, free: Mapping[str, Any]) -> dict[int, Any]:
     u, F = spherical(group, free), covariance_factor(group, free)
     columns = {}
     for i in places:  # non-centred: b_c = F u
-        terms = [_column(F[i][j]) * u[..., row, :] for row, j in enumerate(places) if not _is_zero(F[i][j])]
+        terms = [_column(F[i][j]) * u[row] for row, j in enumerate(places) if not _is_zero(F[i][j])]
         columns[i] = sum(terms[1:], terms[0])
     return columns
 

@@ -16,11 +16,11 @@ from hierpanel.formula import Formula, Group
 from hierpanel.formula.columns import Encoder, Mask, encode, evaluate
 
 # Names of the posterior and of arviz, which a grouping factor cannot take.
-RESERVED = ("beta", "beta_c", "sigma", "nu", "alpha", "coef", "chain", "draw", "obs")
+RESERVED = ("beta", "beta_c", "beta_level", "sigma", "nu", "alpha", "coef", "chain", "draw", "obs", "y")
 # Every grouping factor g gives these names to variables and dims, of the posterior and of the PyMC model.
 _NAMES_OF_FACTOR = (
     "{g}", "coef_{g}", "coef_{g}_bis", "sd_{g}", "sd_c_{g}", "cor_{g}", "cor_c_{g}", "b_{g}", "u_{g}", "pcor_{g}",
-    "effects_{g}", "total_{g}", "location_{g}", "deviation_{g}",
+    "mean_u_{g}", "v_{g}", "effects_{g}", "total_{g}", "location_{g}", "deviation_{g}",
 )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import narwhals as nw
 import numpy as np
 import pandas as pd
 
@@ -82,6 +81,8 @@ def read(data: Any, columns: Sequence[str]) -> Frame:
 
 
 def _narwhals(data: Any) -> Any:
+    import narwhals as nw
+
     try:
         return nw.from_native(data, eager_only=True)
     except nw.exceptions.DuplicateError as error:

@@ -5,7 +5,6 @@ These are ArviZ's numbers, for thousands of quantities in one pass where ArviZ t
 """
 
 import numpy as np
-from scipy import fft, special
 
 Array = np.ndarray
 
@@ -46,6 +45,8 @@ def _split(x: Array) -> Array:
 
 def _normal_scores(x: Array) -> Array:
     """Φ⁻¹((rank - 3/8)/(S + 1/4)), with average ranks for ties."""
+    from scipy import special
+
     flat = x.reshape(len(x), -1)
     size = flat.shape[1]
     order = np.argsort(flat, axis=1)
@@ -63,7 +64,8 @@ def _normal_scores(x: Array) -> Array:
 def _r_hat(x: Array, scores: Array) -> Array:
     split = _split(x)
     folded = np.abs(split - np.median(split, axis=(1, 2), keepdims=True))
-    return np.fmax(_plain_r_hat(scores), _plain_r_hat(_normal_scores(folded)))  # folded, two values may become one
+    plain, tail = _plain_r_hat(scores), _plain_r_hat(_normal_scores(folded))
+    return np.asarray(np.fmax(plain, tail))  # two values may become one when they are folded: no R̂ of their own
 
 
 def _plain_r_hat(x: Array) -> Array:
@@ -105,6 +107,8 @@ def _ess(x: Array) -> Array:
 
 
 def _autocovariance(x: Array) -> Array:
+    from scipy import fft
+
     n = x.shape[2]
     length = fft.next_fast_len(2 * n, real=True)
     spectrum = fft.rfft(x - x.mean(axis=2, keepdims=True), n=length, axis=2)

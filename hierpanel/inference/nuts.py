@@ -48,17 +48,13 @@ def sample(
     target_accept : mean acceptance that the step size is tuned to, in (0, 1); 0.9 unless given
     progress : whether to show nutpie's progress bar
     """
-    for name, value in (("draws", draws), ("chains", chains), ("tune", tune)):
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise FitError(f"{name} must be a whole number of at least 1, not {value!r}")
-    if target_accept is not None and not 0 < target_accept < 1:
-        raise FitError(f"target_accept must lie between 0 and 1, not {target_accept!r}")
+    _check(draws, chains, tune, seed, cores, target_accept)
     import nutpie
     import pytensor
 
     start = time.perf_counter()
-    # Without fast-math a density has the same bits whether its code was just compiled or came from the cache on disk, so
-    # the same seed gives the same draws in every process; sampling is up to 1.4 times slower for it.
+    # Without fast-math a density has the same bits whether its code was just compiled or came from the cache on disk,
+    # so the same seed gives the same draws in every process; sampling is up to 1.4 times slower for it.
     with pytensor.config.change_flags(numba__fastmath=False), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numba's notes on caching concern its authors
         compiled = nutpie.compile_pymc_model(model, var_names=[variable.name for variable in model.free_RVs])
@@ -82,3 +78,19 @@ def sample(
         seconds_compile=compiled_at - start,
         seconds_sample=done - compiled_at,
     )
+
+
+def _check(draws: Any, chains: Any, tune: Any, seed: Any, cores: Any, target_accept: Any) -> None:
+    """Refuse what the sampler would fail on, or (without a core) wait for without end."""
+    least = {"draws": 1, "chains": 1, "tune": 1, "cores": 1, "seed": 0}
+    given = {"draws": draws, "chains": chains, "tune": tune} | {
+        name: value for name, value in (("cores", cores), ("seed", seed)) if value is not None
+    }
+    for name, value in given.items():
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or value < least[name]:
+            raise FitError(f"{name} must be a whole number of at least {least[name]}, not {value!r}")
+    if seed is not None and seed >= 2**64:
+        raise FitError(f"seed must be below 2**64, not {seed!r}")
+    if target_accept is not None and not (isinstance(target_accept, (int, float)) and 0 < target_accept < 1):
+        raise FitError(f"target_accept must be a number between 0 and 1, not {target_accept!r}")

@@ -1,6 +1,5 @@
 """A `ModelSpec` and its `Design` come in; words and a table of priors go out, before anything is fitted."""
 
-import html
 import textwrap
 from dataclasses import dataclass
 
@@ -41,8 +40,16 @@ class PriorSummary:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        tables = self.table.to_html() + (self.implied.round(2).to_html() if len(self.implied) else "")
-        return f"<h4>{html.escape('Priors')}</h4>{tables}"
+        return f"<h4>Priors</h4>{self.table_html()}{self.implied_html()}"
+
+    def table_html(self) -> str:
+        """Return the table as HTML, with nothing cut off."""
+        with pd.option_context("display.max_colwidth", None):
+            return str(self.table.to_html(border=0, index_names=False, justify="left"))
+
+    def implied_html(self) -> str:
+        """Return the implied quantiles as HTML; nothing where there are none."""
+        return str(self.implied.round(2).to_html(border=0)) if len(self.implied) else ""
 
 
 def prior_summary(spec: ModelSpec, design: Design) -> PriorSummary:
@@ -57,37 +64,41 @@ def prior_summary(spec: ModelSpec, design: Design) -> PriorSummary:
 
 
 def explain(spec: ModelSpec, design: Design) -> str:
-    """Say what will be estimated."""
+    """Say what will be estimated, in lines of at most 90 columns."""
+    return "\n".join("\n".join(textwrap.wrap(text, 90, subsequent_indent="  ")) for text in paragraphs(spec, design))
+
+
+def paragraphs(spec: ModelSpec, design: Design) -> list[str]:
+    """Say what will be estimated, a paragraph for each part; the formula comes first."""
     dropped = spec.n_total - spec.n
     causes = ", ".join(f"{count:,} where {name} is missing" for name, count in spec.dropped)
-    paragraphs = [
+    found = [
         f"{spec.formula}",
         f"{spec.formula.response} is {spec.family}; {spec.n:,} of {spec.n_total:,} rows are used"
         + (f", {dropped:,} are dropped ({causes})." if dropped else "."),
     ]
     if spec.coefs:
-        paragraphs.append(f"{_count(len(spec.coefs), 'coefficient')}: {', '.join(spec.coefs)}.")
+        found.append(f"{_count(len(spec.coefs), 'coefficient')}: {', '.join(spec.coefs)}.")
     for group, data in zip(spec.groups, design.groups, strict=True):
         for block in group.blocks:
             names = group.coefs[block.columns]
-            paragraphs.append(f"{group.levels:,} {group.name}: {_describe(names, block.correlated, block.fixed)}.")
+            found.append(f"{group.levels:,} {group.name}: {_describe(names, block.correlated, block.fixed)}.")
         if data.rows.min() == 1:
-            paragraphs.append(f"{int((data.rows == 1).sum()):,} of the {group.name} have a single row.")
+            found.append(f"{int((data.rows == 1).sum()):,} of the {group.name} have a single row.")
     if spec.formula.offsets:
-        paragraphs.append(f"Known part of the linear predictor: {' + '.join(spec.formula.offsets)}.")
+        found.append(f"Known part of the linear predictor: {' + '.join(spec.formula.offsets)}.")
     effects = sum(group.levels * len(group.coefs) for group in spec.groups)
     variances_ = sum(
         sum(isinstance(sd, Prior) for sd in group.sd)
         + sum(block.size * (block.size - 1) // 2 for block in group.blocks if block.correlated)
         for group in spec.groups
     )
-    paragraphs.append(
-        f"Parameters: {_count(len(spec.coefs), 'coefficient')}, {variances_} sds and correlations, {effects:,} group effects, "
-        f"{_count(len(spec.parameters), 'parameter')} of the family."
+    found.append(
+        f"Parameters: {_count(len(spec.coefs), 'coefficient')}, {variances_} sds and correlations, "
+        f"{effects:,} group effects, {_count(len(spec.parameters), 'parameter')} of the family."
     )
-    paragraphs.append("method='auto' takes NUTS.")
-    paragraphs += [f"Note: {note}." for note in spec.notes]
-    return "\n".join("\n".join(textwrap.wrap(text, 90, subsequent_indent="  ")) for text in paragraphs)
+    found.append("method='auto' takes NUTS.")
+    return found + [f"Note: {note}." for note in spec.notes]
 
 
 def _count(number: int, noun: str) -> str:

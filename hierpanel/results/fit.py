@@ -151,6 +151,8 @@ class Fit:
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
         """Return equal-tailed intervals of the coefficients, of probability 1 - alpha, in columns lower and upper."""
+        if not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
+            raise FitError(f"alpha is 1 less the probability of the interval, as in alpha=0.05, not {alpha!r}")
         return self.fixef(prob=1 - alpha)[["lower", "upper"]]
 
     @property
@@ -179,7 +181,7 @@ class Fit:
     # Beyond the fit ----------------------------------------------------------------------------------------------
 
     def loo(self) -> Any:
-        """Return the leave-one-out ELPD (a new row of a known unit), as arviz's ELPDData with ``elpd_i`` and ``pareto_k``."""
+        """Return the leave-one-out ELPD (a new row of a known unit): arviz's ELPDData with ``elpd_i``, ``pareto_k``."""
         draws = self._draws()
         scalars = self._scalars(draws)
         bulk = diagnose(scalars)[0] if scalars.shape[2] else np.full(1, np.nan)
@@ -247,6 +249,7 @@ def with_idata(fit: Fit, idata: Any) -> Fit:
 
 def summarise(fit: Fit, prob: float) -> Summary:
     """Build the summary of a fit."""
+    tables.check_prob(prob)
     spec = fit.spec
     percent = f"{100 * prob:g} %"
     lower, upper = f"{50 * (1 - prob):.6g} %", f"{50 * (1 + prob):.6g} %"
@@ -299,24 +302,22 @@ def _variance_rows(fit: Fit, prob: float) -> tuple[tuple[str, tuple[str, ...]], 
     rows: list[tuple[str, tuple[str, ...]]] = []
     if not (fit.spec.groups or fit.spec.parameters):
         return ()
-    last = None
-    for (group, coef, other), row in fit.varcorr(prob).iterrows():  # type: ignore[misc]
-        if group != last and group not in ("Residual", "Family"):
-            rows.append((str(group), ()))
-        last = group
-        if group in ("Residual", "Family"):
+    table, last = fit.varcorr(prob), None
+    of_groups = len(table) - len(fit.spec.parameters)
+    for k, (group, coef, other) in enumerate(table.index):
+        if k >= of_groups:
             label = "residual sd (sigma)" if coef == "sigma" else str(coef)
         else:
+            rows += [(str(group), ())] if group != last else []
             label = f"  cor({coef}, {other})" if other else f"  sd({coef})"
-        rows.append((label, cells(row)))
+        last = group
+        rows.append((label, cells(table.iloc[k])))
     return tuple(rows)
 
 
 def _share_rows(fit: Fit, prob: float) -> tuple[tuple[str, tuple[str, ...]], ...]:
     parts = variances(fit.spec, fit.design, fit._draws())
-    rows = []
-    for name, draws in parts.icc().items():
-        rows.append((f"ICC {name}", draws))
+    rows = [(f"ICC {name}", draws) for name, draws in parts.icc().items()]
     said = {"marginal": fit.spec.coefs not in ((), ("Intercept",)), "conditional": bool(fit.spec.groups)}
     rows += [(f"R² {name}", draws) for name, draws in parts.r2().items() if said[name]]
     if not rows:
@@ -325,9 +326,9 @@ def _share_rows(fit: Fit, prob: float) -> tuple[tuple[str, tuple[str, ...]], ...
         np.stack([draws for _, draws in rows], axis=-1), pd.Index([name for name, _ in rows]), prob
     )
     found = []
-    for name, row in table.iterrows():
-        mean, sd, low, high, _, ess, r_hat = cells(row)
-        found.append((str(name), (mean, sd, low, high, "", ess, r_hat)))
+    for k, label in enumerate(table.index):
+        mean, sd, low, high, _, ess, r_hat = cells(table.iloc[k])  # a share is never negative
+        found.append((str(label), (mean, sd, low, high, "", ess, r_hat)))
     return tuple(found)
 
 
@@ -343,13 +344,13 @@ def _health(fit: Fit) -> tuple[str, ...]:
         )
     if found["max_r_hat"] > fit.R_HAT:
         sentences.append(
-            f"The chains do not agree yet (largest R̂ {found['max_r_hat']:.3f}, above {fit.R_HAT}), so the numbers are not "
-            "to be trusted: try more tune= and draws=."
+            f"The chains do not agree yet (largest R̂ {found['max_r_hat']:.3f}, above {fit.R_HAT}), so the numbers "
+            "are not to be trusted: try more tune= and draws=."
         )
     if found["min_ess"] < fit.ESS_PER_CHAIN * found["chains"]:
         sentences.append(
-            f"The smallest effective sample size is {found['min_ess']:,.0f}, below {fit.ESS_PER_CHAIN} per chain: means "
-            "and intervals are rough; try more draws=."
+            f"The smallest effective sample size is {found['min_ess']:,.0f}, below {fit.ESS_PER_CHAIN} per chain: "
+            "means and intervals are rough; try more draws=."
         )
     if found["chains"] == 1:
         sentences.append("With one chain R̂ cannot be computed; use chains=4 to see whether chains agree.")

@@ -68,7 +68,7 @@ def loo(spec: ModelSpec, design: Design, draws: Mapping[str, np.ndarray], effici
     pareto_k = xr.concat([part.pareto_k for part in parts], dim="obs")
     return ELPDDataLOO(
         elpd=float(elpd_i.sum()),
-        se=float(np.sqrt(design.n * elpd_i.var())),
+        se=float(np.sqrt(design.n * elpd_i.var(ddof=1))),
         p=float(sum(part.p for part in parts)),
         n_samples=parts[0].n_samples,
         n_data_points=design.n,
@@ -93,8 +93,9 @@ def compare(fits: Mapping[str, Any], by: str = "loo") -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Best first: ``elpd``, ``se``, ``elpd_diff`` to the best, its standard error ``se_diff``, ``p_loo`` (effective
-        parameters), stacking ``weight``, and ``bad_k``, the rows whose Pareto k is too high to be trusted.
+        Best first: ``elpd``, ``se``, ``elpd_diff`` (elpd less that of the best: 0 for the best, negative for the
+        others), its standard error ``se_diff``, ``p_loo`` (effective parameters), stacking ``weight``, and ``bad_k``,
+        the rows whose Pareto k is too high to be trusted.
 
     Raises
     ------
@@ -119,6 +120,10 @@ def compare(fits: Mapping[str, Any], by: str = "loo") -> pd.DataFrame:
         raise FitError(f"fits are compared by='loo', not by={by!r}")
     if not isinstance(fits, Mapping) or len(fits) < 2:
         raise FitError("compare() takes a mapping of at least two fits, as in hp.compare({'a': fit_a, 'b': fit_b})")
+    for name, fit in fits.items():
+        if not hasattr(fit, "design"):
+            what = f"{name} is a {type(fit).__name__}, not a fit"
+            raise FitError(f"{what}; compare() takes what hp.fit, Model.fit or hp.load returns")
     _check_same_rows(fits)
     import arviz_stats
 
@@ -153,8 +158,8 @@ def _check_same_rows(fits: Mapping[str, Any]) -> None:
         same = a.design.n == b.design.n and a.design.index.equals(b.design.index)
         if not same or not np.array_equal(a.design.y, b.design.y):
             raise FitError(
-                f"{first} and {name} were fitted to different rows ({a.design.n} and {b.design.n}); fit both to the rows "
-                "where every column of either is present, for example df.dropna(subset=[...])"
+                f"{first} and {name} were fitted to different rows ({a.design.n} and {b.design.n}); fit both to the "
+                "rows where every column of either is present, for example df.dropna(subset=[...])"
             )
         if (a.design.trials is None) != (b.design.trials is None) or (
             a.design.trials is not None and not np.array_equal(a.design.trials, b.design.trials)

@@ -21,7 +21,8 @@ class Plots:
         """Show how far partial pooling moves each unit: an arrow from its own estimate to its posterior mean.
 
         A unit's own estimate is least squares on its rows alone, with what the model says of everything else taken off;
-        for a varying intercept alone that is the mean of its rows. Circles grow with the unit's rows.
+        for a varying intercept alone that is the mean of its rows. Circles grow with the unit's rows. Units whose rows
+        cannot tell (too few for a slope, all 0 or all 1) are left out.
 
         Parameters
         ----------
@@ -33,15 +34,21 @@ class Plots:
         Returns
         -------
         matplotlib Axes
+
+        Raises
+        ------
+        FitError
+            For a column that does not vary by the factor, and where no unit has an estimate of its own.
         """
+        if not isinstance(max_units, int) or max_units < 1:
+            raise FitError(f"max_units must be a whole number of at least 1, not {max_units!r}")
         import matplotlib.pyplot as plt
 
-        data = self.fit.design.group(group)
-        coef = data.coefs[0] if coef is None else coef
-        if coef not in data.coefs:
-            raise FitError(f"{coef!r} does not vary by {group}; what does: {', '.join(data.coefs)}")
+        coef = self.fit.design.group(group).coefs[0] if coef is None else coef
         table = unpooled.shrinkage(self.fit, group, coef).sort_values("own")
         estimated = int(table["own"].notna().sum())
+        if estimated == 0:
+            raise FitError(f"no {group} has rows enough for an estimate of {coef} of its own: there is nothing to show")
         shown = table.iloc[
             np.unique(np.linspace(0, max(estimated - 1, 0), min(max_units, estimated)).round().astype(int))
         ]
@@ -50,23 +57,27 @@ class Plots:
         place = np.arange(len(shown))
         own, pooled = shown["own"].to_numpy(), shown["pooled"].to_numpy()
         rows = shown["rows"].to_numpy(dtype=float)
+        span = np.ptp([own, pooled]) + abs(shown.attrs["population"] - own.mean())
         for y, start, end in zip(place, own, pooled, strict=True):
-            ax.annotate(
-                "", xy=(end, y), xytext=(start, y), arrowprops={"arrowstyle": "->", "color": "0.6", "lw": 0.9}, zorder=2
-            )
+            # the head of a short arrow would be wider than its length, and show on the wrong side of the markers
+            style = "->" if abs(end - start) > 0.02 * span else "-"
+            arrow = {"arrowstyle": style, "color": "0.6", "lw": 0.9}
+            ax.annotate("", xy=(end, y), xytext=(start, y), arrowprops=arrow, zorder=2)
         size = 14 + 56 * rows / rows.max()
         ax.scatter(own, place, s=size, color=RAW, alpha=0.85, lw=0, zorder=3, label="own estimate (size: rows)")
         ax.scatter(pooled, place, s=26, color=POOLED, marker="s", lw=0, zorder=4, label="posterior mean")
         ax.axvline(shown.attrs["population"], color=LINE, lw=1.2, ls="--", zorder=1, label="population")
-        labels = [str(level) for level in shown.index]
+        labels = [text if len(text) <= 28 else f"{text[:14]}…{text[-13:]}" for text in map(str, shown.index)]
         ax.set_yticks(place, labels, fontsize=7 if len(shown) > 25 else 9)
         ax.set_ylim(-0.8, len(shown) - 0.2)
         ax.margins(x=0.04)
         count = f"{len(shown)} of {len(table):,}" if len(shown) < len(table) else f"{len(table):,}"
         ax.set_ylabel(f"{group} ({count})")
         ax.set_xlabel(shown.attrs["xlabel"])
-        ax.set_title(f"Shrinkage of {coef} by {group}", fontsize=11, loc="left")
-        ax.legend(frameon=False, fontsize=8, loc="lower right")
+        ax.set_title(f"Shrinkage of {coef} by {group}", fontsize=11, loc="left", pad=22)
+        # above the axes, where no unit can be
+        place_above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "ncols": 3}
+        ax.legend(**place_above, frameon=False, fontsize=8, borderpad=0, handletextpad=0.3, columnspacing=1.2)
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(axis="y", length=0)
         return ax

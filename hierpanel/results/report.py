@@ -3,24 +3,29 @@
 import base64
 import html
 import io
+import math
 import os
-from pathlib import Path
 from typing import Any
 
-from hierpanel.errors import FileError
-from hierpanel.results.explain import explain, prior_summary
+from hierpanel.errors import FitError
+from hierpanel.results import store
+from hierpanel.results.explain import paragraphs, prior_summary
 
 _STYLE = """
 :root { color-scheme: light; }
 body { font-family: system-ui, sans-serif; color: #222; background: #fff; margin: 0 auto; max-width: 60em;
        padding: 1em; line-height: 1.45; }
-h1 { font-size: 1.4em; overflow-wrap: anywhere; } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #ccc; }
+h1 { font-size: 1.4em; overflow-wrap: anywhere; }
+h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #ccc; }
 h3 { display: none; }
 img { max-width: 100%; height: auto; }
 table { border-collapse: collapse; } th, td { padding: .15em .6em; }
-.scroll { overflow-x: auto; } pre { white-space: pre-wrap; background: #f6f6f4; padding: .8em; }
-.dataframe th, .dataframe td { text-align: right; border: 0; border-bottom: 1px solid #ddd; white-space: nowrap; }
-.dataframe tbody th { text-align: left; }
+p { overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; }
+.dataframe th, .dataframe td { text-align: left; vertical-align: top; white-space: nowrap; }
+.dataframe tr { border-bottom: 1px solid #ddd; }
+.dataframe tbody th { font-weight: 400; }
+.dataframe td:nth-child(3) { white-space: normal; min-width: 14em; }
 """
 
 
@@ -30,12 +35,9 @@ def write(fit: Any, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     FileError
-        If the folder does not exist.
+        If the folder does not exist, or the path is a folder.
     """
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise FileError(f"cannot write {target}: the folder {target.parent} does not exist")
-    target.write_text(page(fit), encoding="utf-8")
+    store.writable(path).write_text(page(fit), encoding="utf-8")
 
 
 def page(fit: Any) -> str:
@@ -49,16 +51,13 @@ def page(fit: Any) -> str:
         f"<h1>{html.escape(formula)}</h1>",
         fit.summary().as_html(),
         "<h2>What was estimated</h2>",
-        f"<pre>{html.escape(explain(fit.spec, fit.design))}</pre>",
+        *(f"<p>{html.escape(text)}</p>" for text in paragraphs(fit.spec, fit.design)[1:]),
         *_shrinkage(fit),
         "<h2>Priors</h2>",
-        f'<div class="scroll">{priors.table.to_html()}</div>',
+        f'<div class="scroll">{priors.table_html()}</div>',
     ]
-    if len(priors.implied):
-        parts += [
-            "<p>What they imply before the data (prior quantiles):</p>",
-            f'<div class="scroll">{priors.implied.round(2).to_html()}</div>',
-        ]
+    if implied := priors.implied_html():
+        parts += ["<p>What they imply before the data (prior quantiles):</p>", f'<div class="scroll">{implied}</div>']
     parts += ["<h2>Sampling</h2>", f"<p>{html.escape(_sampling(fit))}</p>", "</body></html>"]
     return "\n".join(parts)
 
@@ -72,21 +71,27 @@ def _shrinkage(fit: Any) -> list[str]:
     parts = ["<h2>Shrinkage</h2>"]
     for group in groups:
         for coef in group.coefs[:3]:
-            axes = fit.plot.shrinkage(group.name, coef)
+            try:
+                axes = fit.plot.shrinkage(group.name, coef)
+            except FitError as reason:
+                sentence = str(reason)
+                parts.append(f"<p>{html.escape(sentence[:1].upper() + sentence[1:])}.</p>")
+                continue
             buffer = io.BytesIO()
             axes.figure.savefig(buffer, format="png", dpi=110)
             plt.close(axes.figure)
             data = base64.b64encode(buffer.getvalue()).decode("ascii")
             alt = html.escape(f"Shrinkage of {coef} by {group.name}")
             parts.append(f'<p><img alt="{alt}" src="data:image/png;base64,{data}"></p>')
-    return parts
+    return list(dict.fromkeys(parts))  # what keeps one column of a factor from being shown often keeps them all
 
 
 def _sampling(fit: Any) -> str:
     found = fit.diagnostics()
+    agreement = "" if math.isnan(found["max_r_hat"]) else f"largest R̂ {found['max_r_hat']:.3f}, "
+    seconds = ", ".join(f"{value:.1f} s {name}" for name, value in fit.timing.items())
     return (
-        f"Method {fit.method}: {found['chains']} chains of {found['draws']:,} draws, {found['divergences']} divergences, "
-        f"largest R̂ {found['max_r_hat']:.3f}, smallest effective sample size {found['min_ess']:,.0f}; "
-        + ", ".join(f"{value:.1f} s {name}" for name, value in fit.timing.items())
-        + "."
+        f"Method {fit.method}: {found['chains']} chains of {found['draws']:,} draws, "
+        f"{found['divergences']} divergences, {agreement}"
+        f"smallest effective sample size {found['min_ess']:,.0f}; {seconds}."
     )

@@ -17,18 +17,22 @@ from hierpanel.spec import GroupSpec, ModelSpec, Prior, family
 
 FORMAT = 1
 KEY = "hierpanel"
+_TIMES = ("datetime64", "timedelta64", "period")  # dtypes that pandas reads back from text
 
 
 def save(fit: Any, path: str | os.PathLike[str]) -> None:
-    """Write the fit's DataTree with the spec as JSON in its attributes."""
+    """Write the fit's DataTree with the spec as JSON in its attributes.
+
+    Raises
+    ------
+    FileError
+        If the folder does not exist, or the path is a folder.
+    """
     import xarray as xr
 
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise FileError(f"cannot write {target}: the folder {target.parent} does not exist")
+    target = writable(path)
     groups = {name: node.to_dataset() for name, node in fit.idata.children.items()}
-    rows, index = _index_to_rows(fit.design.index)
-    groups["constant_data"] = groups["constant_data"].assign({name: ("obs", values) for name, values in rows.items()})
+    groups["rows"], index = _index_to_rows(fit.design.index)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs[KEY] = json.dumps(
         {
@@ -42,6 +46,16 @@ def save(fit: Any, path: str | os.PathLike[str]) -> None:
         }
     )
     tree.to_netcdf(target, engine="h5netcdf")
+
+
+def writable(path: str | os.PathLike[str]) -> Path:
+    """Return the path, or raise `FileError` where no file can be written."""
+    target = Path(path)
+    if target.is_dir():
+        raise FileError(f"cannot write {target}: it is a folder; name a file in it")
+    if not target.parent.is_dir():
+        raise FileError(f"cannot write {target}: the folder {target.parent} does not exist")
+    return target
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -73,10 +87,11 @@ def load(path: str | os.PathLike[str]) -> Any:
             raise FileError(f"{source} has format {stored['format']}; this version of hierpanel reads format {FORMAT}")
         spec = _spec_from_json(stored["spec"])
         groups = {name: node.to_dataset() for name, node in tree.children.items()}
-        design = _design(spec, stored, groups["constant_data"], groups["observed_data"])
-    except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
+        design = _design(spec, stored, groups["constant_data"], groups["observed_data"], groups.pop("rows"))
+    except FileError:
+        raise
+    except Exception as error:  # whatever of its numbers and texts does not fit together
         raise FileError(f"{source} is damaged: {type(error).__name__}: {error}") from error
-    groups["constant_data"] = groups["constant_data"].drop_vars(stored["index"]["variables"])
     return Fit(spec, design, xr.DataTree.from_dict(groups), stored["method"], stored["timing"])
 
 
@@ -153,9 +168,9 @@ def _prior_from_json(stored: Any) -> Prior | float:
     return float(stored) if isinstance(stored, (int, float)) else Prior(stored[0], **stored[1])
 
 
-def _design(spec: ModelSpec, stored: Mapping[str, Any], data: Any, observed: Any) -> Design:
+def _design(spec: ModelSpec, stored: Mapping[str, Any], data: Any, observed: Any, rows: Any) -> Design:
     def column(name: str) -> np.ndarray | None:
-        return np.asarray(data[name].values) if name in data else None
+        return np.asarray(data[name].values) if name in data.data_vars else None  # a factor may have that name
 
     offset = column("offset")
     assert offset is not None
@@ -163,7 +178,7 @@ def _design(spec: ModelSpec, stored: Mapping[str, Any], data: Any, observed: Any
     groups = tuple(
         GroupDesign(
             name=group.name,
-            levels=pd.Index(data[group.name].values),
+            levels=_labels(data[group.name].values),
             codes=np.asarray(data[f"codes_{group.name}"].values),
             Z=np.asarray(data[f"Z_{group.name}"].values),
             coefs=group.coefs,
@@ -181,26 +196,37 @@ def _design(spec: ModelSpec, stored: Mapping[str, Any], data: Any, observed: Any
         offset=offset,
         weights=column("weights"),
         groups=groups,
-        index=_rows_to_index(stored["index"], data),
+        index=_rows_to_index(stored["index"], rows),
         aliased=tuple(stored["aliased"]),
     )
 
 
-def _index_to_rows(index: pd.Index) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Store an index as a column for each level, numbers as numbers and the rest as text."""
+def _labels(values: np.ndarray) -> pd.Index:
+    numbers = values.dtype.kind in "iuf"
+    labels: pd.Index = pd.Index(values) if numbers else pd.Index(values, dtype=object)
+    return labels
+
+
+def _index_to_rows(index: pd.Index) -> tuple[Any, dict[str, Any]]:
+    """Store an index as a column for each level: numbers as numbers, the rest as text beside its dtype."""
+    import xarray as xr
+
     levels = [index.get_level_values(k) for k in range(index.nlevels)]
-    rows: dict[str, Any] = {}
+    columns, kinds = {}, []
     for k, level in enumerate(levels):
         is_number = pd.api.types.is_numeric_dtype(level.dtype) and not isinstance(level.dtype, pd.CategoricalDtype)
-        rows[f"row_label_{k}"] = level.to_numpy() if is_number else level.astype(str).to_numpy(dtype=object)
-    names = [None if name is None else str(name) for name in index.names]
-    kinds = ["datetime" if pd.api.types.is_datetime64_any_dtype(level.dtype) else "" for level in levels]
-    return rows, {"variables": list(rows), "names": names, "kinds": kinds}
+        kinds.append(str(level.dtype) if str(level.dtype).startswith(_TIMES) else "")
+        if isinstance(level, pd.DatetimeIndex) and level.tz is not None:
+            level = level.tz_convert("UTC")  # one offset for all rows, whatever daylight saving does
+        values = level.to_numpy() if is_number else level.astype(str).to_numpy(dtype=object)
+        columns[f"level_{k}"] = ("obs", values)
+    names = [name if isinstance(name, (str, int, type(None))) else str(name) for name in index.names]
+    return xr.Dataset(columns), {"names": names, "kinds": kinds}
 
 
-def _rows_to_index(stored: Mapping[str, Any], data: Any) -> pd.Index:
-    levels = [pd.Index(data[name].values) for name in stored["variables"]]
-    levels = [pd.DatetimeIndex(level) if kind else level for level, kind in zip(levels, stored["kinds"], strict=True)]
+def _rows_to_index(stored: Mapping[str, Any], rows: Any) -> pd.Index:
+    levels: list[pd.Index] = [pd.Index(rows[f"level_{k}"].values) for k in range(len(stored["kinds"]))]
+    levels = [level.astype(kind) if kind else level for level, kind in zip(levels, stored["kinds"], strict=True)]
     if len(levels) == 1:
         return levels[0].rename(stored["names"][0])
     return pd.MultiIndex.from_arrays(levels, names=stored["names"])

@@ -81,7 +81,7 @@ class Summary:
         parts.append('<table style="border-collapse:collapse;margin:.5em 0">')
         parts += [
             f'<tr><th style="text-align:left;vertical-align:top;padding:.1em 1em .1em 0;font-weight:600">{e(name)}</th>'
-            f'<td style="text-align:left">{e(value)}</td></tr>'
+            f'<td style="text-align:left;overflow-wrap:anywhere">{e(value)}</td></tr>'
             for name, value in self.facts
         ]
         parts.append('</table><div style="overflow-x:auto"><table style="border-collapse:collapse">')
@@ -90,8 +90,8 @@ class Summary:
             heads = "".join(f"<th {cell}>{e(name)}</th>" for name in self.columns) if number == 0 else ""
             span = "" if number == 0 else f' colspan="{len(self.columns) + 1}"'
             parts.append(
-                f'<tr style="border-top:1px solid #888;border-bottom:1px solid #888"><th style="text-align:left"{span}>'
-                f"{e(section.title)}</th>{heads}</tr>"
+                '<tr style="border-top:1px solid #888;border-bottom:1px solid #888">'
+                f'<th style="text-align:left;padding:.1em 0"{span}>{e(section.title)}</th>{heads}</tr>'
             )
             for label, cells in section.rows:
                 values = "".join(f"<td {cell}>{e(value)}</td>" for value in cells)

@@ -56,8 +56,9 @@ class Table(pd.DataFrame):
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
+        show: Any = self.rounded()  # the stubs do not know _repr_html_
         with pd.option_context(*_WHOLE):
-            return str(self.rounded()._repr_html_())
+            return str(show._repr_html_())
 
 
 def summarise(draws: np.ndarray, index: pd.Index, prob: float = 0.95) -> Table:
@@ -74,8 +75,7 @@ def summarise(draws: np.ndarray, index: pd.Index, prob: float = 0.95) -> Table:
     DataFrame with mean, sd, lower, upper, p_pos (P(> 0)), ess_bulk, ess_tail, r_hat. What is constant (a fixed sd) has
     sd 0 and no diagnostics.
     """
-    if not isinstance(prob, (int, float)) or not 0 < prob < 1:
-        raise FitError(f"prob is the probability of the interval, between 0 and 1, not {prob!r}")
+    check_prob(prob)
     flat = draws.reshape(-1, draws.shape[-1])
     lower, upper = np.quantile(flat, [(1 - prob) / 2, (1 + prob) / 2], axis=0)
     constant = np.ptp(flat, axis=0) == 0
@@ -96,6 +96,12 @@ def summarise(draws: np.ndarray, index: pd.Index, prob: float = 0.95) -> Table:
     table.columns.name = f"{100 * prob:g} % equal-tailed"
     table.attrs = {"interval": "equal-tailed", "prob": prob}
     return table
+
+
+def check_prob(prob: Any) -> None:
+    """Raise `FitError` unless prob is a probability."""
+    if not isinstance(prob, (int, float)) or not 0 < prob < 1:
+        raise FitError(f"prob is the probability of the interval, between 0 and 1, as in prob=0.95, not {prob!r}")
 
 
 def fixef(spec: ModelSpec, draws: Mapping[str, np.ndarray], prob: float) -> pd.DataFrame:

@@ -77,7 +77,8 @@ class Family:
 IDENTITY = Link("identity", lambda m: m, lambda e: e, lambda pm, e: e)
 LOG = Link("log", np.log, np.exp, lambda pm, e: pm.math.exp(e))
 LOGIT = Link("logit", special.logit, special.expit, lambda pm, e: pm.math.sigmoid(e), np.pi**2 / 3)
-PROBIT = Link("probit", special.ndtri, special.ndtr, lambda pm, e: _open(pm, pm.math.invprobit(e)), 1.0)
+# pm.math.invprobit takes the root of 2 in single precision
+PROBIT = Link("probit", special.ndtri, special.ndtr, lambda pm, e: _open(pm, pm.math.erfc(-e / np.sqrt(2)) / 2), 1.0)
 CLOGLOG = Link(
     "cloglog",
     lambda m: np.log(-np.log1p(-m)),

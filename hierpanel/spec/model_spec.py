@@ -290,8 +290,11 @@ def _resolve(place: str, value: Any, is_fixed: bool) -> Prior | float:
             f"{place} belongs to fe(): its sd is a number, not a prior; for an sd that is estimated write (1 | factor)"
         )
     prior = as_prior(value, place)
+    is_lkj = prior.name in ("LKJ", "LKJCorr", "LKJCholeskyCov")
+    if is_lkj and not place.startswith("cor_"):
+        raise PriorError(f"LKJ is a prior of correlations (cor_…), not of {place}")
     if place.startswith("cor_"):
-        if prior.name not in ("LKJ", "LKJCorr", "LKJCholeskyCov") or "eta" not in prior.values:
+        if not is_lkj or "eta" not in prior.values:
             raise PriorError(
                 f"the prior of {place} is hp.Prior('LKJ', eta=…); other priors of correlations are not offered"
             )
