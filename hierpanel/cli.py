@@ -88,10 +88,10 @@ def _summary(options: argparse.Namespace) -> int:
 
 def _model(options: argparse.Namespace) -> hp.Model:
     read = pd.read_parquet if options.data.suffix == ".parquet" else pd.read_csv
+    if not options.data.is_file():
+        raise hp.FileError(f"there is no file {options.data}")
     try:
         table = read(options.data)
-    except OSError:
-        raise
     except Exception as error:  # each reader and each kind of damage has its own class
         raise hp.DataError(f"{options.data} cannot be read as a table: {error}") from error
     return hp.Model(options.formula, table, family=options.family, weights=options.weights, env={})

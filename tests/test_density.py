@@ -16,6 +16,7 @@ from scipy import special, stats
 
 import hierpanel as hp
 from hierpanel.compiler import noncentered, scales
+from hierpanel.spec import Rows
 
 Array = np.ndarray
 P = hp.Prior
@@ -361,6 +362,7 @@ SOME_KINDS = {"beta[x]": P("StudentT", nu=5, mu=0.2, sigma=1.1), "sd_g[x]": P("E
 CASES = [
     Case("y ~ 1", INTERCEPT),
     Case("y ~ x + z", IXZ),
+    Case("y ~ x + z + h + experience", (*IXZ, "h[v]", "h[w]", "experience")),
     Case("y ~ 0 + x", ("x",)),
     Case("y ~ 0 + (1 | g)", (), {"g": one()}),
     Case("y ~ x + (1 | g)", IX, {"g": one()}),
@@ -845,9 +847,8 @@ def test_families(
         expected = likelihood(eta, point.parameters)
         np.testing.assert_allclose(by_row, expected, **CLOSE)
         design, chosen = model.design, model.spec.family
-        in_numpy = chosen.log_density(chosen)(
-            design.y, eta + design.offset, point.parameters, design.weights, design.trials
-        )
+        rows = Rows(design.y, design.weights, design.trials)
+        in_numpy = chosen.log_density(chosen.link, eta + design.offset, point.parameters, rows)
         np.testing.assert_allclose(in_numpy, expected, **CLOSE)
 
 
@@ -867,9 +868,8 @@ FAR_OUT = [
 @pytest.mark.parametrize(("family", "eta", "response", "expected"), FAR_OUT)
 def test_log_densities_far_out(family: str, eta: float, response: int, expected: float) -> None:
     chosen = hp.family(family)
-    found = chosen.log_density(chosen)(
-        np.array([float(response)]), np.array([eta]), {"alpha": np.array(2.0)}, None, None
-    )
+    rows = Rows(np.array([float(response)]))
+    found = chosen.log_density(chosen.link, np.array([eta]), {"alpha": np.array(2.0)}, rows)
     np.testing.assert_allclose(found, [expected], rtol=1e-12)
 
 

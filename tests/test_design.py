@@ -11,6 +11,7 @@ import pytest
 
 import hierpanel as hp
 from hierpanel.data.design import RESERVED, Design, GroupDesign
+from hierpanel.data.within import demean
 from hierpanel.errors import DataError, FormulaError
 
 NA = pd.NA
@@ -429,3 +430,25 @@ def test_memory_grows_with_rows_and_not_with_rows_times_levels(peak: Any) -> Non
     assert (len(workers.levels), workers.Z.shape) == (G, (n, 2))
     assert len(years.levels) == len(data.drop_duplicates(["worker", "year"]))
     assert megabytes < 300  # one array of rows × workers takes 4000
+
+
+def test_a_column_that_is_a_sum_of_effects_of_two_factors_is_named() -> None:
+    """Experience = year + a constant of each worker: no two-way fixed effects model can tell it from them."""
+    df = hp.datasets.load("wage_sim")
+    with pytest.raises(DataError, match=r"'experience' is a sum of unit effects of fe\(worker\) and fe\(year\)"):
+        hp.Model("log_wage ~ experience + fe(worker) + fe(year)", df)
+
+
+def test_columns_that_are_collinear_within_units_are_named() -> None:
+    df = hp.datasets.load("wage_sim").assign(other=lambda d: 2 * d.experience + d.worker % 7)
+    with pytest.raises(DataError, match=r"within the units of fe\(worker\) the column 'other' .* of 'experience'"):
+        hp.Model("log_wage ~ experience + other + fe(worker)", df)
+
+
+def test_demeaning_by_two_factors_is_regression_on_their_dummies() -> None:
+    rng = np.random.default_rng(3)
+    a, b, x = rng.integers(0, 6, 80), rng.integers(0, 4, 80), rng.normal(size=(80, 2))
+    dummies = np.column_stack([np.eye(6)[a], np.eye(4)[b]])
+    left = x - dummies @ np.linalg.lstsq(dummies, x, rcond=None)[0]
+    np.testing.assert_allclose(demean(x, [a, b]), left, atol=1e-4)
+    np.testing.assert_allclose(demean(x, [a]), x - np.eye(6)[a] @ np.linalg.lstsq(np.eye(6)[a], x, rcond=None)[0])

@@ -117,7 +117,7 @@ def test_compare_puts_the_best_first(workers: Fit, pooled: Fit) -> None:
     table = hp.compare({"pooled": pooled, "partial": workers})
     assert list(table.index) == ["partial", "pooled"]
     assert list(table.columns) == ["elpd", "se", "elpd_diff", "se_diff", "p_loo", "weight", "bad_k"]
-    assert table.index.name == "by LOO: a new row of a known unit"
+    assert table.columns.name == "LOO: a new row of a known unit"
     scores = {"partial": workers.loo(), "pooled": pooled.loo()}
     for name, score in scores.items():
         assert table.loc[name, "elpd"] == pytest.approx(score.elpd)

@@ -3,10 +3,10 @@
     eta = (X - x̄) beta_c + Σ_g Σ_k (z_gk - z̄_gk) b_c_gk[codes_g] + offset      b_c_g = F_g u_g,  u_g ~ Normal(0, 1)
     F_g = diag(sd_c_g) L_g                                                     L_g L_g' = cor_c_g ~ LKJ(eta)
 
-`scales.py` takes these back to the original scale. Without centring `beta` and `sd_g` are the free variables themselves.
+`scales.py` takes these back to the original scale. Without centring `beta` and `sd_g` are free variables themselves.
 
-Effects are written column by column, as sums and products of scalars and vectors: PyTensor's Numba backend needs tens of
-seconds more to compile a matrix product, or `pm.LKJCholeskyCov`, in whose place correlations are built from partial
+Effects are written column by column, as sums and products of scalars and vectors: PyTensor's Numba backend needs
+tens of seconds more for a matrix product, or `pm.LKJCholeskyCov`, in whose place correlations are built from partial
 correlations; and a gather of vectors samples three times as fast as a gather of rows.
 """
 
@@ -20,13 +20,13 @@ from hierpanel.compiler.predictor import linear_predictor
 from hierpanel.compiler.scales import dims_of, prior_name
 from hierpanel.data.design import Design
 from hierpanel.errors import FitError
-from hierpanel.spec import GroupSpec, ModelSpec, Prior
+from hierpanel.spec import GroupSpec, ModelSpec, Prior, Rows
 from hierpanel.spec.priors import distribution
 
 # Up to so many columns X beta is written out; beyond, the graph would grow too large.
 FEW_COLUMNS = 5
 Parameterization = Literal["noncentered", "centered"]
-# What is sampled beside the effects: the coefficients, or levels, their sums with the mean effects (`scales.coefficients`).
+# What is sampled beside the effects: coefficients, or levels, their sums with mean effects (`scales.coefficients`).
 Location = Literal["coefficients", "levels"]
 
 
@@ -74,9 +74,10 @@ def to_pymc(
             if name not in model.named_vars:
                 pm.Deterministic(name, _stack(pt, assembled.canonical[name]), dims=dims)
         parameters = {name: free[name] for name in spec.parameters}
-        trials = None if design.trials is None else design.trials.astype(int)
-        observed = {"name": "y", "observed": design.y if spec.family.location else design.y.astype(int), "dims": "obs"}
-        spec.family.likelihood(pm, spec.family.link, eta, parameters, design.weights, trials, observed)
+        y = design.y if spec.family.location else design.y.astype(int)
+        rows = Rows(y, design.weights, design.trials)
+        distribution_of_y, values = spec.family.likelihood(pm, spec.family.link, eta, parameters, rows)
+        distribution_of_y("y", **values, observed=y, dims="obs")
     return model
 
 
@@ -140,7 +141,7 @@ def _variable(pm: Any, name: str, prior: Prior, shift: Any = None) -> Any:
 def _vector(
     pm: Any, name: str, priors: Sequence[Prior | float], dim: str, shifts: Sequence[Any] = ()
 ) -> dict[str, Any]:
-    """Declare a vector: as one variable where the priors are of one kind, else as one each; `shifts` move their means."""
+    """Declare a vector: one variable where the priors are of one kind, else one each; `shifts` move their means."""
     drawn = [prior for prior in priors if isinstance(prior, Prior)]
     shifts = shifts or [None] * len(priors)
     kinds = {(prior.name, tuple(prior.values)) for prior in drawn}

@@ -21,7 +21,7 @@ Matrix = list[list[Any]]
 
 @dataclass(frozen=True)
 class Assembled:
-    """beta_c (p scalars) and b_c (for each factor q columns (…, J)) on the prior's scale, and all canonical variables."""
+    """beta_c (p scalars), b_c (for each factor q columns (…, J)), and all canonical variables by name."""
 
     beta_c: list[Any]
     b_c: dict[str, list[Any]]
@@ -168,7 +168,7 @@ def fixed_column(group: GroupSpec) -> int:
 
 
 def fixed_mean(spec: ModelSpec, free: Mapping[str, Any], beta_c: Sequence[Any]) -> Any:
-    """Return the mean of the first `fe()` factor's unit totals: the intercept, plus the locations of further factors."""
+    """Return the mean of the first `fe()` factor's unit totals: the intercept, plus further factors' locations."""
     names = [f"location_{group.name}" for group in spec.groups if group.is_fixed][1:]
     return sum((free[name] for name in names), beta_c[0] if spec.has_intercept else 0.0)
 
@@ -255,7 +255,7 @@ def sds_and_correlations(G: Matrix) -> tuple[list[Any], Matrix]:
 
 
 def _only(row: Sequence[Any]) -> Any:
-    """Return a row's one entry that is not 0 (an sd: its square root of the square would only add rounding), or None."""
+    """Return a row's one entry that is not 0 (an sd: the root of its square would only add rounding), or None."""
     entries = [x for x in row if not _is_zero(x)]
     return entries[0] if len(entries) == 1 else None
 

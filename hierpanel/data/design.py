@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 
 from hierpanel.data.frame import Frame
+from hierpanel.data.within import demean
 from hierpanel.errors import DataError
 from hierpanel.formula import Formula, Group
 from hierpanel.formula.columns import Encoder, Mask, encode, evaluate
+from hierpanel.formula.rank import COLLINEAR, dependencies
 
 # Names of the posterior and of arviz, which a grouping factor cannot take.
 RESERVED = ("beta", "beta_c", "beta_level", "sigma", "nu", "alpha", "coef", "chain", "draw", "obs", "y")
@@ -155,7 +157,7 @@ def build(
     for expression in formula.offsets:
         offset = offset + _offset(expression, frame.table, objects)
     _refuse_shared_names(groups)
-    _refuse_constant_within_fe(X, common.labels, groups)
+    _refuse_collinear_with_fe(X, common.labels, groups)
     aliased = [*common.aliased, *(label for blocks in encoders for block in blocks for label in block.aliased)]
     return (
         Design(
@@ -192,19 +194,21 @@ def factorize(columns: tuple[str, ...], table: pd.DataFrame) -> tuple[np.ndarray
     labels = [
         ":".join(names[k] for names, k in zip(escaped, place, strict=True)) for place in zip(*places, strict=True)
     ]
-    return codes.astype(np.int32), pd.Index(labels, dtype=object)
+    return codes.astype(np.int32), pd.Index(np.array(labels, dtype=object))
 
 
-def _plain_labels(levels: Any) -> pd.Index:
+def _plain_labels(levels: Any) -> "pd.Index[Any]":
     """Labels that arviz and netCDF can hold: numbers stay numbers; dates, periods and the rest become their text."""
-    index = pd.Index(levels)
+    index: pd.Index[Any] = pd.Index(levels)
     if isinstance(index, pd.CategoricalIndex):
         index = pd.Index(np.asarray(index))
     if pd.api.types.is_integer_dtype(index.dtype) or pd.api.types.is_float_dtype(index.dtype):
         return index
-    if pd.api.types.is_datetime64_dtype(index.dtype) and (index == index.normalize()).all():
-        return pd.Index(index.strftime("%Y-%m-%d"), dtype=object)
-    return pd.Index([str(level) for level in index], dtype=object)
+    texts = [str(level) for level in index]
+    if isinstance(index, pd.DatetimeIndex) and index.tz is None and (index == index.normalize()).all():
+        texts = [text[:10] for text in texts]
+    index = pd.Index(np.array(texts, dtype=object))
+    return index
 
 
 def _group(group: Group, table: pd.DataFrame, objects: Mapping[str, Any]) -> tuple[GroupDesign, tuple[Encoder, ...]]:
@@ -218,7 +222,8 @@ def _group(group: Group, table: pd.DataFrame, objects: Mapping[str, Any]) -> tup
             f"the grouping factor {name} has one level ({levels[0]}) in the {len(table)} rows that are used; "
             "a variance between units needs at least two"
         )
-    blocks, encoders, columns, labels = [], [], [], []
+    blocks, encoders, columns = [], [], []
+    labels: list[str] = []
     for block in group.blocks:
         bar = f"({block} {'|' if block.correlated else '||'} {name})"
         encoder, Z = encode(block.intercept, block.terms, table, objects, bar)
@@ -289,18 +294,26 @@ def _refuse_shared_names(groups: list[GroupDesign]) -> None:
             owners[name] = group.name
 
 
-def _refuse_constant_within_fe(X: np.ndarray, coefs: tuple[str, ...], groups: list[GroupDesign]) -> None:
-    """A column that does not vary within the units of `fe(g)` is a combination of the unit effects."""
-    for group in groups:
-        if not any(block.fixed for block in group.blocks):
-            continue
-        for k, name in enumerate(coefs):
-            if name == "Intercept":
-                continue
-            column = X[:, k] - X[:, k].mean()
-            means = np.bincount(group.codes, column, len(group.levels)) / group.rows
-            if np.abs(column - means[group.codes]).max() <= 1e-9 * np.abs(column).max():
+def _refuse_collinear_with_fe(X: np.ndarray, coefs: tuple[str, ...], groups: list[GroupDesign]) -> None:
+    """A column that does not vary within the units of `fe()` is a combination of the unit effects."""
+    fixed = [group for group in groups if any(block.fixed for block in group.blocks)]
+    slopes = [k for k, name in enumerate(coefs) if name != "Intercept"]
+    if not fixed or not slopes:
+        return
+    total = np.linalg.norm(X[:, slopes] - X[:, slopes].mean(axis=0), axis=0)
+    for factors in [[group] for group in fixed] + ([fixed] if len(fixed) > 1 else []):
+        within = demean(X[:, slopes], [group.codes for group in factors])
+        names = " and ".join(f"fe({group.name})" for group in factors)
+        for k, gone in zip(slopes, np.linalg.norm(within, axis=0) <= COLLINEAR * total, strict=True):
+            if gone:
+                what = "does not vary within the units of" if len(factors) == 1 else "is a sum of unit effects of"
                 raise DataError(
-                    f"the column {name!r} does not vary within the units of fe({group.name}), so it is collinear with "
-                    f"the unit effects; leave it out, or use (1 | {group.name})"
+                    f"the column {coefs[k]!r} {what} {names}, so it is collinear with the unit effects; leave it out, "
+                    f"or use (1 | {factors[-1].name})"
                 )
+    for k, on in dependencies(within):
+        others = " and ".join(repr(coefs[slopes[j]]) for j in on)
+        raise DataError(
+            f"within the units of {names} the column {coefs[slopes[k]]!r} is a linear combination of {others}; leave "
+            "one of them out"
+        )

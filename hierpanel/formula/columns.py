@@ -21,6 +21,7 @@ from hierpanel.formula import syntax
 from hierpanel.formula.rank import dependencies
 from hierpanel.formula.terms import Term
 
+
 @dataclass(frozen=True)
 class Encoder:
     """Codes the columns of one set of terms for any table, as they were coded for the first.

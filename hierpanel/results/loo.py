@@ -10,7 +10,8 @@ import pandas as pd
 from hierpanel.compiler.predictor import linear_predictor
 from hierpanel.data.design import Design
 from hierpanel.errors import FitError
-from hierpanel.spec import ModelSpec
+from hierpanel.results.tables import Table
+from hierpanel.spec import ModelSpec, Rows
 
 # Draws × rows that are held at a time: 64 MB of doubles.
 CHUNK = 8_000_000
@@ -42,7 +43,7 @@ def log_likelihood(spec: ModelSpec, design: Design, draws: Mapping[str, np.ndarr
     parameters = {name: draws[name][..., None] for name in spec.parameters}
     weights = None if design.weights is None else design.weights[rows]
     trials = None if design.trials is None else design.trials[rows]
-    return spec.family.log_density(spec.family)(design.y[rows], eta, parameters, weights, trials)
+    return spec.family.log_density(spec.family.link, eta, parameters, Rows(design.y[rows], weights, trials))
 
 
 def loo(spec: ModelSpec, design: Design, draws: Mapping[str, np.ndarray], efficiency: float) -> Any:
@@ -131,7 +132,7 @@ def compare(fits: Mapping[str, Any], by: str = "loo") -> pd.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         table = arviz_stats.compare(scores, method="stacking", round_to="none")
-    found = pd.DataFrame(
+    found = Table(
         {
             "elpd": table["elpd"].astype(float),
             "se": table["se"].astype(float),
@@ -143,7 +144,8 @@ def compare(fits: Mapping[str, Any], by: str = "loo") -> pd.DataFrame:
         },
         index=table.index,
     )
-    found.index.name = "by LOO: a new row of a known unit"
+    found.index.name = None
+    found.columns.name = "LOO: a new row of a known unit"
     return found
 
 

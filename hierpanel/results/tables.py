@@ -28,7 +28,7 @@ class Table(pd.DataFrame):
 
     @property
     def _constructor(self) -> type[pd.DataFrame]:
-        return pd.DataFrame  # what is cut out of a table is a plain DataFrame
+        return Table
 
     def rounded(self) -> pd.DataFrame:
         """Return the cells as they are printed."""

@@ -10,14 +10,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import special
+from numpy.typing import NDArray
 
 from hierpanel.errors import FamilyError
 from hierpanel.spec.priors import Prior
 
-Array = np.ndarray
-# (y, linear predictor, parameters, weights or None, trials or None) → log density of each row
-LogDensity = Callable[[Array, Array, Mapping[str, Array], Any, Any], Array]
+Array = NDArray[Any]
+Parameters = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The observed rows: y (n,), precision weights (n,) or None, trials (n,) or None."""
+
+    y: Array
+    weights: Array | None = None
+    trials: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,8 @@ class Family:
     weighted : whether precision weights make sense (sd sigma / sqrt(w)).
     counts_trials : whether the response is prop(successes, trials).
     problem : (y, trials) → what is wrong with the data's support, or None.
-    likelihood : (pm, link, eta, parameters, weights, trials, keywords) → the observed PyMC variable.
-    log_density : the same in NumPy.
+    likelihood : (pm, link, linear predictor, parameters, rows) → PyMC's distribution and its parameters.
+    log_density : (link, linear predictor, parameters, rows) → log density of each row, in NumPy.
     residual_variance : parameters → residual variance at weight 1, or None where the link's latent variance counts.
     """
 
@@ -54,12 +62,12 @@ class Family:
     links: tuple[Link, ...]
     parameters: Mapping[str, Callable[[float], Prior]]
     problem: Callable[[Array, Array | None], str | None]
-    likelihood: Callable[..., Any]
-    log_density: Callable[["Family"], LogDensity]
+    likelihood: Callable[[Any, Link, Any, Parameters, Rows], tuple[Any, dict[str, Any]]]
+    log_density: Callable[[Link, Array, Parameters, Rows], Array]
     location: bool = False
     weighted: bool = False
     counts_trials: bool = False
-    residual_variance: Callable[[Mapping[str, Array]], Array] | None = None
+    residual_variance: Callable[[Parameters], Array] | None = None
     chosen: str = ""
 
     @property
@@ -74,11 +82,30 @@ class Family:
         return family, (self.name, self.link.name)
 
 
+def _special() -> Any:
+    """scipy.special, which takes a third of the time of importing pandas and is not needed before a fit."""
+    from scipy import special
+
+    return special
+
+
 IDENTITY = Link("identity", lambda m: m, lambda e: e, lambda pm, e: e)
 LOG = Link("log", np.log, np.exp, lambda pm, e: pm.math.exp(e))
-LOGIT = Link("logit", special.logit, special.expit, lambda pm, e: pm.math.sigmoid(e), np.pi**2 / 3)
-# pm.math.invprobit takes the root of 2 in single precision
-PROBIT = Link("probit", special.ndtri, special.ndtr, lambda pm, e: _open(pm, pm.math.erfc(-e / np.sqrt(2)) / 2), 1.0)
+LOGIT = Link(
+    "logit",
+    lambda m: _special().logit(m),
+    lambda e: _special().expit(e),
+    lambda pm, e: pm.math.sigmoid(e),
+    np.pi**2 / 3,
+)
+PROBIT = Link(
+    "probit",
+    lambda m: _special().ndtri(m),
+    lambda e: _special().ndtr(e),
+    # pm.math.invprobit takes the root of 2 in single precision
+    lambda pm, e: _open(pm, pm.math.erfc(-e / np.sqrt(2)) / 2),
+    1.0,
+)
 CLOGLOG = Link(
     "cloglog",
     lambda m: np.log(-np.log1p(-m)),
@@ -122,97 +149,90 @@ def _count(y: Array, trials: Array | None) -> str | None:
 def _support(bad: Array, y: Array, rule: str) -> str | None:
     if not bad.any():
         return None
-    values = ", ".join(f"{value:g}" for value in np.unique(y[bad])[:5])
-    return f"its values {rule}, but {int(bad.sum())} rows hold others ({values}{', …' if len(np.unique(y[bad])) > 5 else ''})"
+    others = np.unique(y[bad])
+    listed = ", ".join(f"{value:g}" for value in others[:5]) + (", …" if len(others) > 5 else "")
+    return f"its values {rule}, but {int(bad.sum())} rows hold others ({listed})"
 
 
 def _spread(sigma: Any, weights: Any) -> Any:
     return sigma if weights is None else sigma / np.sqrt(weights)
 
 
-def _normal(pm: Any, link: Link, eta: Any, parameters: Any, weights: Any, trials: Any, keywords: Any) -> Any:
-    return pm.Normal(mu=eta, sigma=_spread(parameters["sigma"], weights), **keywords)
+def _normal(pm: Any, _: Link, eta: Any, parameters: Parameters, rows: Rows) -> tuple[Any, dict[str, Any]]:
+    return pm.Normal, {"mu": eta, "sigma": _spread(parameters["sigma"], rows.weights)}
 
 
-def _normal_density(family: Family) -> LogDensity:
-    def density(y: Array, eta: Array, parameters: Mapping[str, Array], weights: Any, trials: Any) -> Array:
-        sigma = _spread(parameters["sigma"], weights)
-        return -0.5 * ((y - eta) / sigma) ** 2 - np.log(sigma) - 0.5 * np.log(2 * np.pi)
-
-    return density
+def _normal_density(_: Link, eta: Array, parameters: Parameters, rows: Rows) -> Array:
+    sigma = _spread(parameters["sigma"], rows.weights)
+    return np.asarray(-0.5 * ((rows.y - eta) / sigma) ** 2 - np.log(sigma) - 0.5 * np.log(2 * np.pi))
 
 
-def _student_t(pm: Any, link: Link, eta: Any, parameters: Any, weights: Any, trials: Any, keywords: Any) -> Any:
-    return pm.StudentT(mu=eta, sigma=_spread(parameters["sigma"], weights), nu=parameters["nu"], **keywords)
+def _student_t(pm: Any, _: Link, eta: Any, parameters: Parameters, rows: Rows) -> tuple[Any, dict[str, Any]]:
+    return pm.StudentT, {"mu": eta, "sigma": _spread(parameters["sigma"], rows.weights), "nu": parameters["nu"]}
 
 
-def _student_t_density(family: Family) -> LogDensity:
-    def density(y: Array, eta: Array, parameters: Mapping[str, Array], weights: Any, trials: Any) -> Array:
-        sigma, nu = _spread(parameters["sigma"], weights), parameters["nu"]
-        constant = special.gammaln((nu + 1) / 2) - special.gammaln(nu / 2) - 0.5 * np.log(nu * np.pi)
-        return constant - np.log(sigma) - (nu + 1) / 2 * np.log1p(((y - eta) / sigma) ** 2 / nu)
-
-    return density
+def _student_t_density(_: Link, eta: Array, parameters: Parameters, rows: Rows) -> Array:
+    gammaln = _special().gammaln
+    sigma, nu = _spread(parameters["sigma"], rows.weights), parameters["nu"]
+    constant = gammaln((nu + 1) / 2) - gammaln(nu / 2) - 0.5 * np.log(nu * np.pi)
+    return np.asarray(constant - np.log(sigma) - (nu + 1) / 2 * np.log1p(((rows.y - eta) / sigma) ** 2 / nu))
 
 
-def _student_t_variance(parameters: Mapping[str, Array]) -> Array:
+def _student_t_variance(parameters: Parameters) -> Array:
     nu = parameters["nu"]
     variance = parameters["sigma"] ** 2 * nu / np.where(nu > 2, nu - 2, 1.0)
     return np.where(nu > 2, variance, np.inf)
 
 
-def _bernoulli(pm: Any, link: Link, eta: Any, parameters: Any, weights: Any, trials: Any, keywords: Any) -> Any:
+def _probability(pm: Any, link: Link, eta: Any) -> dict[str, Any]:
+    return {"logit_p": eta} if link is LOGIT else {"p": link.pymc(pm, eta)}
+
+
+def _bernoulli(pm: Any, link: Link, eta: Any, _: Parameters, __: Rows) -> tuple[Any, dict[str, Any]]:
+    return pm.Bernoulli, _probability(pm, link, eta)
+
+
+def _binomial(pm: Any, link: Link, eta: Any, _: Parameters, rows: Rows) -> tuple[Any, dict[str, Any]]:
+    assert rows.trials is not None
+    return pm.Binomial, {"n": rows.trials.astype(int), **_probability(pm, link, eta)}
+
+
+def _binomial_density(link: Link, eta: Array, _: Parameters, rows: Rows) -> Array:
+    gammaln, y = _special().gammaln, rows.y
+    n = np.ones_like(y) if rows.trials is None else rows.trials
+    log_p, log_q = _log_probabilities(link, eta)
+    choose = gammaln(n + 1) - gammaln(y + 1) - gammaln(n - y + 1)
+    return np.asarray(choose + np.where(y > 0, y * log_p, 0.0) + np.where(n > y, (n - y) * log_q, 0.0))
+
+
+def _log_probabilities(link: Link, eta: Array) -> tuple[Array, Array]:
+    """Return log p and log(1 - p), without the rounding of 1 - p."""
+    special = _special()
     if link is LOGIT:
-        return pm.Bernoulli(logit_p=eta, **keywords)
-    return pm.Bernoulli(p=link.pymc(pm, eta), **keywords)
+        return special.log_expit(eta), special.log_expit(-eta)
+    if link is PROBIT:
+        return special.log_ndtr(eta), special.log_ndtr(-eta)
+    hazard = np.exp(np.clip(eta, -700, 700))  # cloglog
+    return np.log(-np.expm1(-hazard)), -hazard
 
 
-def _binomial(pm: Any, link: Link, eta: Any, parameters: Any, weights: Any, trials: Any, keywords: Any) -> Any:
-    if link is LOGIT:
-        return pm.Binomial(n=trials, logit_p=eta, **keywords)
-    return pm.Binomial(n=trials, p=link.pymc(pm, eta), **keywords)
+def _poisson(pm: Any, link: Link, eta: Any, _: Parameters, __: Rows) -> tuple[Any, dict[str, Any]]:
+    return pm.Poisson, {"mu": link.pymc(pm, eta)}
 
 
-def _binomial_density(family: Family) -> LogDensity:
-    def density(y: Array, eta: Array, parameters: Mapping[str, Array], weights: Any, trials: Any) -> Array:
-        n = np.ones_like(y) if trials is None else trials
-        log_p, log_q = _LOG_PROBABILITIES[family.link.name](eta)
-        choose = special.gammaln(n + 1) - special.gammaln(y + 1) - special.gammaln(n - y + 1)
-        return choose + np.where(y > 0, y * log_p, 0.0) + np.where(n > y, (n - y) * log_q, 0.0)
-
-    return density
+def _poisson_density(_: Link, eta: Array, __: Parameters, rows: Rows) -> Array:
+    return np.asarray(rows.y * eta - np.exp(eta) - _special().gammaln(rows.y + 1))
 
 
-_LOG_PROBABILITIES: dict[str, Callable[[Array], tuple[Array, Array]]] = {
-    "logit": lambda eta: (special.log_expit(eta), special.log_expit(-eta)),
-    "probit": lambda eta: (special.log_ndtr(eta), special.log_ndtr(-eta)),
-    "cloglog": lambda eta: (np.log(-np.expm1(-np.exp(np.clip(eta, -700, 700)))), -np.exp(np.clip(eta, -700, 700))),
-}
+def _negative_binomial(pm: Any, link: Link, eta: Any, parameters: Parameters, _: Rows) -> tuple[Any, dict[str, Any]]:
+    return pm.NegativeBinomial, {"mu": link.pymc(pm, eta), "alpha": parameters["alpha"]}
 
 
-def _poisson(pm: Any, link: Link, eta: Any, parameters: Any, weights: Any, trials: Any, keywords: Any) -> Any:
-    return pm.Poisson(mu=link.pymc(pm, eta), **keywords)
-
-
-def _poisson_density(family: Family) -> LogDensity:
-    def density(y: Array, eta: Array, parameters: Mapping[str, Array], weights: Any, trials: Any) -> Array:
-        return y * eta - np.exp(eta) - special.gammaln(y + 1)
-
-    return density
-
-
-def _negative_binomial(pm: Any, link: Link, eta: Any, parameters: Any, weights: Any, trials: Any, keywords: Any) -> Any:
-    return pm.NegativeBinomial(mu=link.pymc(pm, eta), alpha=parameters["alpha"], **keywords)
-
-
-def _negative_binomial_density(family: Family) -> LogDensity:
-    def density(y: Array, eta: Array, parameters: Mapping[str, Array], weights: Any, trials: Any) -> Array:
-        alpha = parameters["alpha"]
-        log_total = np.logaddexp(np.log(alpha), eta)
-        choose = special.gammaln(y + alpha) - special.gammaln(alpha) - special.gammaln(y + 1)
-        return choose + alpha * (np.log(alpha) - log_total) + y * (eta - log_total)
-
-    return density
+def _negative_binomial_density(_: Link, eta: Array, parameters: Parameters, rows: Rows) -> Array:
+    gammaln, alpha, y = _special().gammaln, parameters["alpha"], rows.y
+    log_total = np.logaddexp(np.log(alpha), eta)
+    choose = gammaln(y + alpha) - gammaln(alpha) - gammaln(y + 1)
+    return np.asarray(choose + alpha * (np.log(alpha) - log_total) + y * (eta - log_total))
 
 
 def _sigma(s: float) -> Prior:

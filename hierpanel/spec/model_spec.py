@@ -96,7 +96,7 @@ class ModelSpec:
 
     @property
     def moves_beta(self) -> bool:
-        """Whether the reported coefficients differ from those that priors refer to (centring, or unit means of fe())."""
+        """Whether the reported coefficients differ from those that priors refer to (by centring or by fe())."""
         return self.is_centered or (self.has_intercept and any(group.is_fixed for group in self.groups))
 
     def priors(self) -> dict[str, Prior | float]:
@@ -178,8 +178,8 @@ def _check_family(design: Design, family: Family) -> None:
         raise FamilyError(f"the response {design.response} does not suit family={family.name!r}: {problem}")
     if design.weights is not None and not family.weighted:
         raise FamilyError(
-            f"weights are precision weights (sd sigma/√w), which family={family.name!r} has no sigma for; they work with "
-            "gaussian and student_t. For counts out of trials write prop(successes, trials); sampling weights are not offered"
+            f"weights are precision weights (sd sigma/√w), and family={family.name!r} has no sigma; they work with "
+            "gaussian and student_t. Counts out of trials are prop(successes, trials); sampling weights are not offered"
         )
 
 
@@ -230,7 +230,7 @@ def _link_of_mean(design: Design, family: Family) -> float:
     mean = float(design.y.sum()) / total
     if not family.location and (mean == 0 or (mean == 1 and family.link.latent_variance)):
         mean = (float(design.y.sum()) + 0.5) / (total + 1)
-    return float(family.link.forward(np.float64(mean))) - float(design.offset.mean())
+    return float(family.link.forward(np.array(mean))) - float(design.offset.mean())
 
 
 def _defaults(design: Design, family: Family, s: float) -> dict[str, Any]:

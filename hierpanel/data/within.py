@@ -1,0 +1,34 @@
+"""Columns and grouping codes come in; the columns less the groups' means go out (the within transformation)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Sweeps over several factors end when a sweep takes less than this share off what is left.
+SETTLED = 1e-6
+
+
+def demean(columns: np.ndarray, codes: Sequence[np.ndarray], sweeps: int = 1000) -> np.ndarray:
+    """Project columns off the indicators of one or several factors.
+
+    Parameters
+    ----------
+    columns : (n, p)
+    codes : for each factor (n,) levels 0 … J - 1
+    sweeps : most sweeps over the factors; one is exact for a single factor
+
+    Returns
+    -------
+    (n, p); with several factors by alternating projections (Halperin, 1962), until nothing much is left to take off
+    """
+    left = columns - columns.mean(axis=0)
+    rows = [np.bincount(code) for code in codes]
+    size = np.linalg.norm(left, axis=0)
+    for _ in range(sweeps):
+        for code, count in zip(codes, rows, strict=True):
+            for k in range(left.shape[1]):
+                left[:, k] -= (np.bincount(code, left[:, k]) / count)[code]
+        before, size = size, np.linalg.norm(left, axis=0)
+        if len(codes) == 1 or (size >= (1 - SETTLED) * before).all():
+            break
+    return left
