@@ -450,5 +450,5 @@ def test_demeaning_by_two_factors_is_regression_on_their_dummies() -> None:
     a, b, x = rng.integers(0, 6, 80), rng.integers(0, 4, 80), rng.normal(size=(80, 2))
     dummies = np.column_stack([np.eye(6)[a], np.eye(4)[b]])
     left = x - dummies @ np.linalg.lstsq(dummies, x, rcond=None)[0]
-    np.testing.assert_allclose(demean(x, [a, b]), left, atol=1e-4)
+    np.testing.assert_allclose(demean(x, [a, b]), left, atol=1e-9)
     np.testing.assert_allclose(demean(x, [a]), x - np.eye(6)[a] @ np.linalg.lstsq(np.eye(6)[a], x, rcond=None)[0])

@@ -258,7 +258,7 @@ def test_explain_and_prior_summary_say_what_will_be_estimated(sleep: pd.DataFram
 
 
 def test_a_model_pickles(sleep: pd.DataFrame) -> None:
-    model = hp.Model("reaction ~ np.log(days + 1) + bs(days, df=4) + doubled(days**2) + (days | subject)", sleep)
+    model = hp.Model("reaction ~ np.log(days + 1) + bs(days, df=4) + doubled(np.sqrt(days)) + (days | subject)", sleep)
     back = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(back.design.X, model.design.X)
     assert back.names.objects["np"] is np

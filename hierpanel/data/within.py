@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Sweeps over several factors end when a sweep takes less than this share off what is left.
-SETTLED = 1e-6
+# Sweeps over several factors end when a sweep moves a column by less than this share of its length.
+SETTLED = 1e-11
 
 
 def demean(columns: np.ndarray, codes: Sequence[np.ndarray], sweeps: int = 1000) -> np.ndarray:
@@ -19,16 +19,16 @@ def demean(columns: np.ndarray, codes: Sequence[np.ndarray], sweeps: int = 1000)
 
     Returns
     -------
-    (n, p); with several factors by alternating projections (Halperin, 1962), until nothing much is left to take off
+    (n, p); with several factors by alternating projections (Halperin, 1962), until nothing is left to take off
     """
     left = columns - columns.mean(axis=0)
     rows = [np.bincount(code) for code in codes]
-    size = np.linalg.norm(left, axis=0)
+    length = np.linalg.norm(left, axis=0)
     for _ in range(sweeps):
+        before = left.copy()
         for code, count in zip(codes, rows, strict=True):
             for k in range(left.shape[1]):
                 left[:, k] -= (np.bincount(code, left[:, k]) / count)[code]
-        before, size = size, np.linalg.norm(left, axis=0)
-        if len(codes) == 1 or (size >= (1 - SETTLED) * before).all():
+        if len(codes) == 1 or (np.linalg.norm(left - before, axis=0) <= SETTLED * length).all():
             break
     return left
