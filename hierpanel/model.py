@@ -283,7 +283,8 @@ def _weights(weights: Any, frame: frames.Frame) -> np.ndarray | None:
         try:
             found = np.asarray(weights, dtype=float)
         except (TypeError, ValueError) as error:
-            raise DataError(f"weights is the name of a column or an array of numbers, not {weights!r:.60}") from error
+            what = f"this {type(weights).__name__} is neither"
+            raise DataError(f"weights is the name of a column or an array of numbers, and {what}") from error
         if found.shape != (frame.n_total,):
             raise DataError(f"weights has shape {found.shape}, but the table has {frame.n_total} rows")
         if frame.n != frame.n_total:

@@ -62,7 +62,8 @@ def test_fit_hands_its_options_on(csv: str, asked: list[dict[str, Any]]) -> None
     assert model.spec.family.name == "student_t"
     assert model.spec.weighted
     assert call == {
-        "method": "nuts", "draws": 5, "tune": 6, "chains": 2, "cores": 1, "seed": 7, "target_accept": 0.95, "progress": False
+        "method": "nuts", "draws": 5, "tune": 6, "chains": 2, "cores": 1, "seed": 7, "target_accept": 0.95,
+        "progress": False,
     }  # fmt: skip
 
 
@@ -85,7 +86,12 @@ def test_fit_writes_a_report_and_a_fit_that_summary_prints(
 def test_explain_prints_the_model_and_its_priors(csv: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "yield_ ~ np.log(yield_) + (1 | batch)", csv]) == 0
     out = capsys.readouterr().out
-    for said in ("30 of 30 rows", "6 batch: a varying intercept for each", "sd_batch[Intercept]", "Implied before the data"):
+    for said in (
+        "30 of 30 rows",
+        "6 batch: a varying intercept for each",
+        "sd_batch[Intercept]",
+        "Implied before the data",
+    ):
         assert said in out
 
 
@@ -100,6 +106,10 @@ def test_other_kinds_of_tables(kind: str, tmp_path: Path, capsys: pytest.Capture
     assert "30 of 30 rows" in capsys.readouterr().out
 
 
+def _csv(folder: Path) -> str:
+    return str(folder / "dyestuff.csv")
+
+
 def broken(content: bytes, name: str = "broken.csv") -> Callable[[Path], list[str]]:
     def arguments(folder: Path) -> list[str]:
         (folder / name).write_bytes(content)
@@ -110,7 +120,9 @@ def broken(content: bytes, name: str = "broken.csv") -> Callable[[Path], list[st
 
 MISTAKES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "no such table": (lambda folder: ["fit", "y ~ x", str(folder / "no.csv")], ["there is no file", "no.csv"]),
-    "no such parquet": (lambda folder: ["explain", "y ~ x", str(folder / "no.parquet")], ["there is no file", "no.parquet"]),
+    "no such parquet": (
+        lambda folder: ["fit", "y ~ x", str(folder / "no.parquet")], ["there is no file", "no.parquet"]
+    ),
     "a folder": (lambda folder: ["explain", "y ~ x", str(folder)], ["there is no file"]),
     "no such fit": (lambda folder: ["summary", str(folder / "no.nc")], ["there is no file", "no.nc"]),
     "an empty table": (broken(b""), ["broken.csv cannot be read as a table", "No columns"]),
@@ -118,19 +130,19 @@ MISTAKES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "not text": (broken(b"\xff\xfe\x00\x81"), ["broken.csv cannot be read as a table"]),
     "ragged rows": (broken(b"y,x\n1,2\n1,2,3,4\n"), ["broken.csv cannot be read as a table", "line 3"]),
     "not parquet": (broken(b"y,x\n1,2\n", "broken.parquet"), ["broken.parquet cannot be read as a table"]),
-    "a bad formula": (lambda folder: ["fit", "yield_ ~ (1 | batch", str(folder / "dyestuff.csv")], ["is not closed", "^"]),
-    "a missing column": (lambda folder: ["fit", "yield_ ~ age", str(folder / "dyestuff.csv")], ["no column 'age'", "batch"]),
+    "a bad formula": (lambda folder: ["fit", "yield_ ~ (1 | batch", _csv(folder)], ["is not closed", "^"]),
+    "a missing column": (lambda folder: ["fit", "yield_ ~ age", _csv(folder)], ["no column 'age'", "batch"]),
     "an unknown family": (
-        lambda folder: ["fit", "yield_ ~ 1", str(folder / "dyestuff.csv"), "--family", "gausian"], ["did you mean 'gaussian'"]
+        lambda folder: ["fit", "yield_ ~ 1", _csv(folder), "--family", "gausian"], ["did you mean 'gaussian'"]
     ),
     "an unknown method": (
-        lambda folder: ["fit", "yield_ ~ 1", str(folder / "dyestuff.csv"), "--method", "mle"], ["'auto'", "not 'mle'"]
+        lambda folder: ["fit", "yield_ ~ 1", _csv(folder), "--method", "mle"], ["'auto'", "not 'mle'"]
     ),
     "no draws": (
-        lambda folder: ["fit", "yield_ ~ 1", str(folder / "dyestuff.csv"), "--draws", "0"], ["draws must be", "not 0"]
+        lambda folder: ["fit", "yield_ ~ 1", _csv(folder), "--draws", "0"], ["draws must be", "not 0"]
     ),
     "an unknown weight": (
-        lambda folder: ["explain", "yield_ ~ 1", str(folder / "dyestuff.csv"), "--weights", "w"], ["column 'w'", "batch"]
+        lambda folder: ["explain", "yield_ ~ 1", _csv(folder), "--weights", "w"], ["column 'w'", "batch"]
     ),
 }  # fmt: skip
 

@@ -50,7 +50,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Callable[..., np.ndarray]]] = {
     ),
     "poisson": ("count", {}, lambda df, e, p: stats.poisson.logpmf(df["count"], np.exp(e))),
     "negative_binomial": (
-        "count", {}, lambda df, e, p: stats.nbinom.logpmf(df["count"], p("alpha"), p("alpha") / (p("alpha") + np.exp(e)))
+        "count", {}, lambda df, e, p: stats.nbinom.logpmf(df["count"], p("alpha"), 1 / (1 + np.exp(e) / p("alpha")))
     ),
     **{
         f"bernoulli({link})": ("hit", {}, lambda df, e, p, f=cdf: stats.bernoulli.logpmf(df["hit"], f(e)))
@@ -148,7 +148,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "dropped rows": (lambda made, df: made("y ~ x", df.assign(x=df["x"].where(df.index > 1))), r"\(48 and 46\)"),
     "another response": (lambda made, df: made("I(2 * y) ~ x", df), r"different responses \(y, I\(2 \* y\)\)"),
     "trials": (
-        lambda made, df: made("prop(count, 20) ~ x", df, family="binomial"), r"different responses \(y, prop\(count, 20\)"
+        lambda made, df: made("prop(count, 20) ~ x", df, family="binomial"), r"different responses \(y, prop\(count"
     ),
     "no fit": (lambda made, df: df, "b is a DataFrame, not a fit"),
 }  # fmt: skip

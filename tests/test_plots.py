@@ -1,5 +1,6 @@
 """The shrinkage plot's numbers and marks, and the report as one page that needs nothing else."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -65,7 +66,8 @@ def others(fit: Fit, group: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "formula", ["y ~ x + (x | g)", "y ~ x + t + (x + t | g) + (1 | h)", "y ~ (0 + x | g)", "y ~ t + (0 + x | g) + (1 | g)"]
+    "formula",
+    ["y ~ x + (x | g)", "y ~ x + t + (x + t | g) + (1 | h)", "y ~ (0 + x | g)", "y ~ t + (0 + x | g) + (1 | g)"],
 )
 @pytest.mark.parametrize("weights", [None, "w"])
 def test_own_slopes_are_least_squares_unit_by_unit(
@@ -184,7 +186,7 @@ def test_labels_stay_apart_and_inside(units: int, made: Made) -> None:
     ax = made("y ~ (1 | g)", df, draws=20).plot.shrinkage("g")
     ax.figure.canvas.draw()
     boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
-    assert all(low.y1 <= high.y0 + 0.5 for low, high in zip(boxes, boxes[1:], strict=False))
+    assert all(low.y1 <= high.y0 + 0.5 for low, high in itertools.pairwise(boxes))
     assert all(box.x0 >= 0 for box in boxes)
     legend, title = ax.get_legend().get_window_extent(), ax._left_title.get_window_extent()
     assert legend.y0 >= ax.get_window_extent().y1 - 1
@@ -254,7 +256,8 @@ def test_the_report_is_one_page_that_needs_nothing_else(made: Made, table: pd.Da
     text = " ".join(" ".join(tags.text).split())
     for said in (
         "70 used, 2 dropped (x missing in 2)", "What was estimated", "8 g: varying Intercept, x for each, correlated",
-        "beta[Intercept]", "What they imply before the data", "ICC g", "4 chains of 250 draws, 0 divergences, largest R̂ 1.0",
+        "beta[Intercept]", "What they imply before the data", "ICC g",
+        "4 chains of 250 draws, 0 divergences, largest R̂ 1.0",
     ):  # fmt: skip
         assert said in text
     assert plt.get_fignums() == []

@@ -145,12 +145,14 @@ def test_a_long_table_shows_its_first_and_last_rows(made: Made) -> None:
     assert len(repr(found).splitlines()) < 35
 
 
-def test_what_is_cut_out_of_a_table_is_a_plain_frame(fit: Fit) -> None:
+def test_what_is_cut_out_of_a_table_prints_too(fit: Fit) -> None:
     found = fit.fixef()
     assert type(found) is Table
-    assert type(found[["mean", "sd"]]) is pd.DataFrame
     assert found.loc["x", "mean"] == pytest.approx(fit.draws("beta")[..., 1].mean())
-    assert "mean" in repr(found.T)
+    assert len(repr(found.loc[["x", "z"]]).splitlines()) == 4
+    for part in (found[["mean", "sd"]], found.T, found.reset_index(), found.iloc[:0]):
+        assert "mean" in repr(part)
+        assert "mean" in part._repr_html_()
 
 
 # statsmodels' words ---------------------------------------------------------------------------------------------------
@@ -332,9 +334,9 @@ def test_unknown_draws_list_those_that_are_there(fit: Fit) -> None:
 @pytest.mark.parametrize("prob", [0, 1, 95, -0.1, float("nan"), "0.95", None])
 def test_prob_must_be_a_probability(fit: Fit, prob: Any) -> None:
     for ask in (fit.fixef, fit.varcorr, fit.icc, fit.r2, fit.summary, lambda prob: fit.ranef("g", prob)):
-        with pytest.raises(hp.FitError, match="between 0 and 1, as in prob=0.95, not"):
+        with pytest.raises(hp.FitError, match=r"between 0 and 1, as in prob=0\.95, not"):
             ask(prob)
-    with pytest.raises(hp.FitError, match="alpha=0.05, not"):
+    with pytest.raises(hp.FitError, match=r"alpha=0\.05, not"):
         fit.conf_int(prob)
 
 
@@ -429,8 +431,9 @@ def test_no_line_is_wider_than_ninety_columns_and_no_cells_touch(case: str, made
         (1.23456, 0.1, "1.235"), (1.23456, 0.0123, "1.2346"), (123.456, 12.3, "123.5"), (-0.0001, 1.0, "0.00"),
         (1234.5678, 0.0001, "1,234.568"), (12345678.0, 1e3, "1.235e+07"), (-12345678.0, 1e3, "-1.23e+07"),
         (1234567.0, 1e6, "1,234,567"), (-1234567.0, 1e6, "-1.23e+06"), (2.1e-5, 3e-6, "2.100e-05"), (0.0, 1e-9, "0"),
-        (-2.1e-5, 3e-6, "-2.10e-05"), (-2.1e-105, 3e-106, "-2.1e-105"), (0.999989, 2e-6, "0.999989"), (3.0, 1e-10, "3.000000"),
-        (np.inf, 1.0, "∞"), (-np.inf, 1.0, "-∞"), (np.nan, 1.0, "NaN"), (2.5, np.nan, "2.500e+00"),
+        (-2.1e-5, 3e-6, "-2.10e-05"), (-2.1e-105, 3e-106, "-2.1e-105"), (0.999989, 2e-6, "0.999989"),
+        (3.0, 1e-10, "3.000000"), (0.25, 0.0, "0.25"), (-1234567.8, 0.0, "-1.23e+06"),
+        (np.inf, 1.0, "∞"), (-np.inf, 1.0, "-∞"), (np.nan, 1.0, "NaN"), (2.5, np.nan, "2.5"),
     ],
 )  # fmt: skip
 def test_numbers_keep_three_digits_of_the_sd_where_there_is_room(value: float, scale: float, text: str) -> None:

@@ -115,7 +115,9 @@ INDICES: dict[str, Callable[[int], pd.Index]] = {
     "two levels": lambda n: pd.MultiIndex.from_arrays(
         [np.repeat(list("abcde"), n // 5), np.tile(pd.date_range("2000-01-01", periods=n // 5), 5)], names=["unit", "t"]
     ),
-    "two levels, one without a name": lambda n: pd.MultiIndex.from_arrays([np.arange(n) // 8, np.arange(n) % 8], names=["u", None]),
+    "two levels, one without a name": lambda n: pd.MultiIndex.from_arrays(
+        [np.arange(n) // 8, np.arange(n) % 8], names=["u", None]
+    ),
 }  # fmt: skip
 
 
@@ -141,7 +143,9 @@ def test_a_sampled_fit_comes_back_the_same(slopes: Fit, herds: Fit, tmp_path: Pa
         assert_same(fit, pickle.loads(pickle.dumps(fit)))
 
 
-def test_a_file_can_be_written_over_and_a_loaded_fit_saved_again(made: Made, table: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_file_can_be_written_over_and_a_loaded_fit_saved_again(
+    made: Made, table: pd.DataFrame, tmp_path: Path
+) -> None:
     path = tmp_path / "fit.nc"
     made("y ~ x", table, draws=12).save(path)
     fit = made("y ~ (1 | text)", table, draws=12)
@@ -159,7 +163,13 @@ def test_loading_runs_nothing(made: Made, table: pd.DataFrame, tmp_path: Path, m
         raise AssertionError("code was run")
 
     with monkeypatch.context() as patched:
-        for owner, name in ((builtins, "eval"), (builtins, "exec"), (builtins, "compile"), (pickle, "loads"), (pickle, "load")):
+        for owner, name in (
+            (builtins, "eval"),
+            (builtins, "exec"),
+            (builtins, "compile"),
+            (pickle, "loads"),
+            (pickle, "load"),
+        ):
             patched.setattr(owner, name, refuse)
         patched.setattr("hierpanel.formula.columns.evaluate", refuse)
         patched.setattr("formulae.resolver.Resolver.resolve", refuse)
@@ -195,7 +205,9 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a missing part": (lambda r: r.pop("spec"), "is damaged: KeyError: 'spec'"),
     "a formula that cannot be read": (lambda r: r["spec"].update(formula="y ~ x +"), "is damaged: FormulaError"),
     "an unknown family": (lambda r: r["spec"].update(family=["gauss", "identity"]), "is damaged: FamilyError"),
-    "a bad prior": (lambda r: r["spec"]["parameters"].update(sigma=["HalfNormal", {"sigma": -1}]), "is damaged: PriorError"),
+    "a bad prior": (
+        lambda r: r["spec"]["parameters"].update(sigma=["HalfNormal", {"sigma": -1}]), "is damaged: PriorError"
+    ),
     "an unknown factor": (lambda r: r["spec"]["groups"][0].update(name="firm"), "is damaged"),
 }  # fmt: skip
 

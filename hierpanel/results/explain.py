@@ -116,8 +116,10 @@ def _describe(names: tuple[str, ...], correlated: bool, fixed: bool) -> str:
 
 def _refers_to(key: str, spec: ModelSpec) -> str:
     """Say where a prior sits: at which values of the columns."""
-    if key == "beta[Intercept]" and spec.is_centered:
-        return "at " + _at(spec.coefs, spec.center)
+    if key == "beta[Intercept]":
+        where = ["at " + _at(spec.coefs, spec.center)] if spec.is_centered else []
+        fixed = [group.name for group in spec.groups if group.is_fixed]
+        return ", ".join(where + [f"less the mean effect of fe({name})" for name in fixed])
     for group in spec.groups:
         if not group.is_centered:
             continue
@@ -134,6 +136,8 @@ def _at(names: tuple[str, ...], means: np.ndarray) -> str:
 
 
 def _implied(spec: ModelSpec, design: Design) -> pd.DataFrame:
+    if any(group.is_fixed for group in spec.groups):
+        return pd.DataFrame()  # unit effects that are not shrunk explain all, whatever the other priors say
     rng = np.random.default_rng(1)
     try:
         draws = _prior_draws(spec, design, rng)

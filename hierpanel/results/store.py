@@ -178,7 +178,7 @@ def _design(spec: ModelSpec, stored: Mapping[str, Any], data: Any, observed: Any
     groups = tuple(
         GroupDesign(
             name=group.name,
-            levels=_labels(data[group.name].values),
+            levels=pd.Index(data[group.name].values),
             codes=np.asarray(data[f"codes_{group.name}"].values),
             Z=np.asarray(data[f"Z_{group.name}"].values),
             coefs=group.coefs,
@@ -199,12 +199,6 @@ def _design(spec: ModelSpec, stored: Mapping[str, Any], data: Any, observed: Any
         index=_rows_to_index(stored["index"], rows),
         aliased=tuple(stored["aliased"]),
     )
-
-
-def _labels(values: np.ndarray) -> pd.Index:
-    numbers = values.dtype.kind in "iuf"
-    labels: pd.Index = pd.Index(values) if numbers else pd.Index(values, dtype=object)
-    return labels
 
 
 def _index_to_rows(index: pd.Index) -> tuple[Any, dict[str, Any]]:

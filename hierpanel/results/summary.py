@@ -138,14 +138,13 @@ def number(value: float, scale: float) -> str:
         return "∞" if value > 0 else "-∞" if value < 0 else "NaN"
     if value == 0:
         return "0"
-    if np.isfinite(scale) and scale != 0:
-        decimals = 2 - math.floor(math.log10(abs(scale)))
-        texts = [f"{value:,.{places}f}" for places in range(min(max(decimals, 0), 6), -1, -1)]
-        text = next((text for text in texts if len(text) <= DIGITS), None)
-        if text is not None and (decimals <= 6 or abs(value) >= 1e-3):
-            return text.replace("-", "", 1) if text.strip("-0.,") == "" else text
     texts = [f"{value:.{places}e}" for places in (3, 2, 1)]
-    return next((text for text in texts if len(text) <= DIGITS), texts[-1])
+    if not (np.isfinite(scale) and scale != 0):
+        texts = [f"{value:.4g}", *texts]
+    elif (decimals := 2 - math.floor(math.log10(abs(scale)))) <= 6 or abs(value) >= 1e-3:
+        texts = [f"{value:,.{places}f}" for places in range(min(max(decimals, 0), 6), -1, -1)] + texts
+    text = next((text for text in texts if len(text) <= DIGITS), texts[-1])
+    return text.replace("-", "", 1) if text.strip("-0.,") == "" else text
 
 
 def _text_facts(facts: Sequence[tuple[str, str]]) -> list[str]:
