@@ -306,6 +306,9 @@ def free_values(case: Case, point: Point, center: bool, names: list[str]) -> tup
         mean, idle = u.mean(axis=1), 0.1 * np.arange(1, len(u) + 1)
         values |= {f"effects_{name}": effects, f"u_{name}": u}
         values |= {f"mean_u_{name}": mean, f"v_{name}": u - mean[:, None] + idle[:, None]}
+        values[f"spread_{name}"] = effects.std(axis=0)
+        if f"spread_{name}" in names:  # sd = spread / (spread of the unit effects)
+            total += np.log(point.sd[name] / effects.std(axis=0)).sum()
         if f"effects_{name}" not in names:
             total += J * np.log(np.diag(F)).sum()
         if f"mean_u_{name}" in names:
@@ -409,8 +412,9 @@ FORMS: list[tuple[Any, Any, bool]] = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=[", ".join([case.formula, *case.priors, *case.options]) for case in CASES])
-def test_structures(case: Case) -> None:
+def test_structures(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every form that is sampled has the reference's density, and reports its quantities in PyMC and in NumPy."""
+    monkeypatch.setattr(scales, "UNITS_WITH_SPREAD", 2)  # the factors here are small
     for parameterization, location, center in FORMS:
         model = case.model(center)
         dims = scales.dims_of(model.spec)

@@ -48,6 +48,7 @@ def assert_same(fit: Fit, other: Fit) -> None:
         xr.testing.assert_identical(other.idata[name].to_dataset(), node.to_dataset())
     assert str(other.summary()) == str(fit.summary())
     assert repr(other) == repr(fit)
+    assert other.design.aliased == fit.design.aliased
     assert (other.method, other.timing, other.nobs) == (fit.method, dict(fit.timing), fit.nobs)
     assert other.spec.formula == fit.spec.formula
     assert other.spec.formula.source == fit.spec.formula.source
@@ -77,6 +78,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "no coefficients": ("y ~ 0 + (1 | text)", {"priors": {"sd_text": 0.3}}),
     "no groups": ("y ~ x", {"priors": {"sigma": hp.Prior("HalfNormal", sigma=1)}}),
     "contrasts and transforms": ("y ~ category * x + scale(w) + I(x**2) + (1 | text)", {}),
+    "empty cells": ("y ~ text * yes + (1 | whole)", {}),
     "own priors": ("y ~ x + (x | text)", {"priors": {"beta[x]": hp.Prior("StudentT", nu=4, mu=0.1, sigma=1 / 3)}}),
     "whole numbers": ("y ~ (x | whole)", {}),
     "numbers": ("y ~ (x | real)", {}),
@@ -109,7 +111,7 @@ INDICES: dict[str, Callable[[int], pd.Index]] = {
     "truth values": lambda n: pd.Index([k > 3 for k in range(n)]),
     "nanoseconds": lambda n: pd.date_range("2020-01-01", periods=n, freq="h", name="when").as_unit("ns"),
     "seconds": lambda n: pd.date_range("2020-01-01", periods=n, freq="h").as_unit("s"),
-    "a time zone with daylight saving": lambda n: pd.date_range("2020-03-28", periods=n, freq="h", tz="Europe/Berlin"),
+    "a time zone with daylight saving": lambda n: pd.date_range("2020-10-24", periods=n, freq="h", tz="Europe/Berlin"),
     "periods": lambda n: pd.period_range("2000Q1", periods=n, freq="Q"),
     "durations": lambda n: pd.to_timedelta(np.arange(n), unit="s"),
     "two levels": lambda n: pd.MultiIndex.from_arrays(

@@ -26,7 +26,7 @@ from hierpanel.spec.priors import distribution
 # Up to so many columns X beta is written out; beyond, the graph would grow too large.
 FEW_COLUMNS = 5
 Parameterization = Literal["noncentered", "centered"]
-# What is sampled beside the effects: coefficients, or levels, their sums with mean effects (`scales.coefficients`).
+# What is sampled: coefficients and sds; or what data fix, levels (`scales.coefficients`) and spreads (`unit_spreads`).
 Location = Literal["coefficients", "levels"]
 
 
@@ -113,14 +113,19 @@ def _free_variables(pm: Any, spec: ModelSpec, parameterization: Parameterization
     """Declare every free variable, with its prior; name → variable."""
     free: dict[str, Any] = {}
     for group in spec.groups:
-        free |= _vector(pm, prior_name("sd", group), group.sd, f"coef_{group.name}")
         for number, block in enumerate(group.blocks):
             if block.correlated:
                 a = scales.lkj_concentration(block.size, group.eta)
                 name = scales.partial_name(group, number)
                 free[name] = pm.Beta(name, a, a, shape=len(a))
-        has_level = location == "levels" and bool(set(group.coefs) & set(spec.coefs))
-        free |= _effects(pm, group, free, parameterization, "levels" if has_level else "coefficients")
+        if parameterization == "noncentered" and location == "levels" and scales.free_columns(group):
+            free |= _deviations(pm, group)
+        if f"v_{group.name}" in free and scales.samples_spreads(group):
+            free |= _spreads(pm, group, scales.unit_spreads(group, free))
+        else:
+            free |= _vector(pm, prior_name("sd", group), group.sd, f"coef_{group.name}")
+        if f"v_{group.name}" not in free:
+            free |= _effects(pm, group, free, parameterization)
     means = scales.mean_effects(spec, free)
     if any(mean is not None for mean in means):
         free |= _vector(pm, "beta_level", spec.beta, "coef", means)
@@ -174,17 +179,32 @@ def _fixed_effects(pm: Any, spec: ModelSpec, free: Mapping[str, Any], beta_c: Se
     return found
 
 
-def _effects(
-    pm: Any, group: GroupSpec, free: Mapping[str, Any], parameterization: Parameterization, location: Location
-) -> dict[str, Any]:
-    """Declare u (q, J), standard normal (whole, or deviations and their mean), or the effects (J, q) themselves."""
+def _deviations(pm: Any, group: GroupSpec) -> dict[str, Any]:
+    """Declare v (q, J) and mean_u (q,), of which `scales.spherical` makes u."""
+    q, J = len(scales.free_columns(group)), group.levels
+    mean, v = f"mean_u_{group.name}", f"v_{group.name}"
+    return {mean: pm.Normal(mean, 0, 1 / np.sqrt(J), shape=q), v: pm.Normal(v, 0, 1, shape=(q, J))}
+
+
+def _spreads(pm: Any, group: GroupSpec, unit: Sequence[Any]) -> dict[str, Any]:
+    """Declare the spreads, sd times the unit effects' own spread, with the sds' prior rescaled."""
+    priors = [sd for sd in group.sd if isinstance(sd, Prior)]
+    import pytensor.tensor as pt
+
+    values: dict[str, Any] = {key: np.array([prior.values[key] for prior in priors]) for key in priors[0].values}
+    values[scales.SCALE_OF[priors[0].name]] = _stack(
+        pt, [prior.values[scales.SCALE_OF[prior.name]] * size for prior, size in zip(priors, unit, strict=True)]
+    )
+    name = f"spread_{group.name}"
+    return {name: distribution(priors[0].name, pm)(name, **values, shape=len(priors))}
+
+
+def _effects(pm: Any, group: GroupSpec, free: Mapping[str, Any], parameterization: Parameterization) -> dict[str, Any]:
+    """Declare u (q, J), standard normal, or the effects (J, q) themselves."""
     places = scales.free_columns(group)
     q, J = len(places), group.levels
     if not places:
         return {}
-    if parameterization == "noncentered" and location == "levels":
-        mean, v = f"mean_u_{group.name}", f"v_{group.name}"
-        return {mean: pm.Normal(mean, 0, 1 / np.sqrt(J), shape=q), v: pm.Normal(v, 0, 1, shape=(q, J))}
     if parameterization == "noncentered":
         return {f"u_{group.name}": pm.Normal(f"u_{group.name}", 0, 1, shape=(q, J))}
     import pytensor.tensor as pt

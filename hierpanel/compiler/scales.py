@@ -148,18 +148,64 @@ def correlation_cholesky(partial: Sequence[Any], q: int) -> Matrix:
 
 def covariance_factor(group: GroupSpec, free: Mapping[str, Any]) -> Matrix:
     """Return F (q, q), lower triangular: the effects' covariance on the prior's scale is F F'."""
-    sd = vector(free, prior_name("sd", group), group.sd)
-    F: Matrix = [[sd[i] if i == j else 0.0 for j in range(len(sd))] for i in range(len(sd))]
+    sd, L = standard_deviations(group, free), correlation_factor(group, free)
+    return [[entry if _is_zero(entry) else sd[i] * entry for entry in row] for i, row in enumerate(L)]
+
+
+def correlation_factor(group: GroupSpec, free: Mapping[str, Any]) -> Matrix:
+    """Return L (q, q), lower triangular: the effects' correlations on the prior's scale are L L'."""
+    q = len(group.coefs)
+    L: Matrix = [[1.0 if i == j else 0.0 for j in range(q)] for i in range(q)]
     for number, block in enumerate(group.blocks):
         if block.correlated:
             partial = 2 * free[partial_name(group, number)] - 1
-            rows = block.size * (block.size - 1) // 2
-            L = correlation_cholesky([partial[..., k] for k in range(rows)], block.size)
-            start = block.columns.start
+            entries = block.size * (block.size - 1) // 2
+            inner = correlation_cholesky([partial[..., k] for k in range(entries)], block.size)
             for i in range(block.size):
-                for j in range(i + 1):
-                    F[start + i][start + j] = sd[start + i] * L[i][j]
-    return F
+                L[block.columns.start + i][block.columns] = inner[i]
+    return L
+
+
+def standard_deviations(group: GroupSpec, free: Mapping[str, Any]) -> list[Any]:
+    """Return the q sds on the prior's scale: free variables themselves, or spreads over those of the unit effects."""
+    if f"spread_{group.name}" not in free:
+        return vector(free, prior_name("sd", group), group.sd)
+    spread, unit = vector(free, f"spread_{group.name}", group.sd), unit_spreads(group, free)
+    return [a / b for a, b in zip(spread, unit, strict=True)]
+
+
+# Priors of an sd that are closed under scaling, and the parameter that scales.
+SCALE_OF = {"HalfNormal": "sigma", "HalfStudentT": "sigma", "HalfCauchy": "beta"}
+# With fewer units their spread can come near 0, and the sd, spread over that, grow without bound.
+UNITS_WITH_SPREAD = 5
+
+
+def samples_spreads(group: GroupSpec) -> bool:
+    """Whether `spread_g` can stand in for the sds: priors of one kind that scale, units enough to have a spread."""
+    names = {sd.name if isinstance(sd, Prior) else None for sd in group.sd}
+    return group.levels >= UNITS_WITH_SPREAD and len(names) == 1 and next(iter(names)) in SCALE_OF
+
+
+def unit_spreads(group: GroupSpec, free: Mapping[str, Any]) -> list[Any]:
+    """Return the q root mean squares over the units of L d, the deviations of unit scale, which is near 1.
+
+    An sd and the scale of its unit effects are told apart by their priors alone, while the data fix their product, the
+    spread of the effects. Sampling the spread in the sd's place straightens that curved ridge; given the unit effects a
+    prior that scales is only rescaled.
+    """
+    L, d = correlation_factor(group, free), deviations(group, free)
+    found = []
+    for row in L:
+        terms = [d[j] * _column(entry) for j, entry in enumerate(row) if not _is_zero(entry)]
+        found.append((sum(terms[1:], terms[0]) ** 2).mean(-1) ** 0.5)
+    return found
+
+
+def deviations(group: GroupSpec, free: Mapping[str, Any]) -> list[Any]:
+    """Return the rows (…, J) of u less its mean: those of v from v's own mean, which touches nothing."""
+    v = free[f"v_{group.name}"]
+    rows = [v[..., row, :] for row in range(len(free_columns(group)))]
+    return [row - row.mean(-1)[..., None] for row in rows]
 
 
 def fixed_column(group: GroupSpec) -> int:
@@ -195,12 +241,10 @@ def free_columns(group: GroupSpec) -> list[int]:
 
 def spherical(group: GroupSpec, free: Mapping[str, Any]) -> list[Any]:
     """Return the rows (…, J) of u, standard normal: one variable, or deviations from a mean, and that mean."""
-    rows = range(len(free_columns(group)))
     if f"u_{group.name}" in free:
-        return [free[f"u_{group.name}"][..., row, :] for row in rows]
-    v = [free[f"v_{group.name}"][..., row, :] for row in rows]
+        return [free[f"u_{group.name}"][..., row, :] for row in range(len(free_columns(group)))]
     mean = free[f"mean_u_{group.name}"]
-    return [v[row] - v[row].mean(-1)[..., None] + mean[..., row, None] for row in rows]
+    return [d + mean[..., row, None] for row, d in enumerate(deviations(group, free))]
 
 
 def random_effects(group: GroupSpec, free: Mapping[str, Any]) -> dict[int, Any]:

@@ -210,8 +210,6 @@ def _index_to_rows(index: pd.Index) -> tuple[Any, dict[str, Any]]:
     for k, level in enumerate(levels):
         is_number = pd.api.types.is_numeric_dtype(level.dtype) and not isinstance(level.dtype, pd.CategoricalDtype)
         kinds.append(str(level.dtype) if str(level.dtype).startswith(_TIMES) else "")
-        if isinstance(level, pd.DatetimeIndex) and level.tz is not None:
-            level = level.tz_convert("UTC")  # one offset for all rows, whatever daylight saving does
         values = level.to_numpy() if is_number else level.astype(str).to_numpy(dtype=object)
         columns[f"level_{k}"] = ("obs", values)
     names = [name if isinstance(name, (str, int, type(None))) else str(name) for name in index.names]
