@@ -188,13 +188,12 @@ def _deviations(pm: Any, group: GroupSpec) -> dict[str, Any]:
 
 def _spreads(pm: Any, group: GroupSpec, unit: Sequence[Any]) -> dict[str, Any]:
     """Declare the spreads, sd times the unit effects' own spread, with the sds' prior rescaled."""
-    priors = [sd for sd in group.sd if isinstance(sd, Prior)]
     import pytensor.tensor as pt
 
+    priors = [sd for sd in group.sd if isinstance(sd, Prior)]
     values: dict[str, Any] = {key: np.array([prior.values[key] for prior in priors]) for key in priors[0].values}
-    values[scales.SCALE_OF[priors[0].name]] = _stack(
-        pt, [prior.values[scales.SCALE_OF[prior.name]] * size for prior, size in zip(priors, unit, strict=True)]
-    )
+    key, power = scales.SCALE_OF[priors[0].name]
+    values[key] = _stack(pt, [prior.values[key] * size**power for prior, size in zip(priors, unit, strict=True)])
     name = f"spread_{group.name}"
     return {name: distribution(priors[0].name, pm)(name, **values, shape=len(priors))}
 

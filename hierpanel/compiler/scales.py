@@ -174,16 +174,24 @@ def standard_deviations(group: GroupSpec, free: Mapping[str, Any]) -> list[Any]:
     return [a / b for a, b in zip(spread, unit, strict=True)]
 
 
-# Priors of an sd that are closed under scaling, and the parameter that scales.
-SCALE_OF = {"HalfNormal": "sigma", "HalfStudentT": "sigma", "HalfCauchy": "beta"}
+# Priors of an sd that are closed under scaling: the parameter that scales, and whether as the sd (1) or inversely (-1).
+SCALE_OF = {
+    "HalfNormal": ("sigma", 1),
+    "HalfStudentT": ("sigma", 1),
+    "HalfCauchy": ("beta", 1),
+    "Exponential": ("lam", -1),
+    "Gamma": ("beta", -1),
+}
 # With fewer units their spread can come near 0, and the sd, spread over that, grow without bound.
 UNITS_WITH_SPREAD = 5
 
 
 def samples_spreads(group: GroupSpec) -> bool:
     """Whether `spread_g` can stand in for the sds: priors of one kind that scale, units enough to have a spread."""
-    names = {sd.name if isinstance(sd, Prior) else None for sd in group.sd}
-    return group.levels >= UNITS_WITH_SPREAD and len(names) == 1 and next(iter(names)) in SCALE_OF
+    kinds = {(sd.name, tuple(sd.values)) if isinstance(sd, Prior) else ("", ()) for sd in group.sd}
+    name, parameters = next(iter(kinds))
+    scales = name in SCALE_OF and SCALE_OF[name][0] in parameters
+    return group.levels >= UNITS_WITH_SPREAD and len(kinds) == 1 and scales
 
 
 def unit_spreads(group: GroupSpec, free: Mapping[str, Any]) -> list[Any]:
