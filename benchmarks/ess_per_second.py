@@ -1,7 +1,7 @@
 """Effective draws per second of sampling on `wage_sim` with random slopes: ours against Bambi, same draws and chains.
 
-The smallest bulk ESS over the coefficients, the group sds, the correlation (ours alone: Bambi's effects are independent)
-and sigma. Compilation is not counted on either side; each is run twice and the second run is timed.
+The smallest bulk ESS over the coefficients, the group sds, sigma and the correlation (ours alone: Bambi's effects are
+independent). Compilation is not counted on either side; each is run twice and the second run is timed.
 """
 
 import logging

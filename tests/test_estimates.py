@@ -1,4 +1,4 @@
-"""Whole fits on real data against lme4's estimates (tests/reference/estimates.R made them), and against known truths."""
+"""Whole fits on real data against lme4's estimates (tests/reference/estimates.R made them) and known truths."""
 
 import json
 from pathlib import Path

@@ -78,7 +78,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "no coefficients": ("y ~ 0 + (1 | text)", {"priors": {"sd_text": 0.3}}),
     "no groups": ("y ~ x", {"priors": {"sigma": hp.Prior("HalfNormal", sigma=1)}}),
     "contrasts and transforms": ("y ~ category * x + scale(w) + I(x**2) + (1 | text)", {}),
-    "empty cells": ("y ~ text * yes + (1 | whole)", {}),
+    "empty cells": ("y ~ text:category + (1 | real)", {}),
     "own priors": ("y ~ x + (x | text)", {"priors": {"beta[x]": hp.Prior("StudentT", nu=4, mu=0.1, sigma=1 / 3)}}),
     "whole numbers": ("y ~ (x | whole)", {}),
     "numbers": ("y ~ (x | real)", {}),
