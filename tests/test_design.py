@@ -452,3 +452,25 @@ def test_demeaning_by_two_factors_is_regression_on_their_dummies() -> None:
     left = x - dummies @ np.linalg.lstsq(dummies, x, rcond=None)[0]
     np.testing.assert_allclose(demean(x, [a, b]), left, atol=1e-9)
     np.testing.assert_allclose(demean(x, [a]), x - np.eye(6)[a] @ np.linalg.lstsq(np.eye(6)[a], x, rcond=None)[0])
+
+
+@pytest.mark.parametrize(
+    ("formula", "options"),
+    [
+        ("y ~ (1 | X)", {}),
+        ("y ~ (1 | offset)", {}),
+        ("y ~ (1 | weights)", {"weights": "w"}),
+        ("prop(k, n) ~ (1 | trials)", {"family": "binomial"}),
+    ],
+)
+def test_a_factor_cannot_have_the_name_of_what_is_stored_beside_it(formula: str, options: dict[str, Any]) -> None:
+    columns = {name: ["a", "b", "a", "b"] for name in ("X", "offset", "weights", "trials")}
+    df = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0], "w": 1.0, "k": [1, 2, 0, 1], "n": 3, **columns})
+    with pytest.raises(DataError, match="cannot be called"):
+        hp.Model(formula, df, **options)
+
+
+def test_a_category_of_one_level_is_an_error() -> None:
+    df = hp.datasets.load("dyestuff").assign(country="NL")
+    with pytest.raises(DataError, match=r"country of the coefficients has one level \(NL\) in the 30 rows"):
+        hp.Model("yield_ ~ country + (1 | batch)", df)

@@ -49,6 +49,7 @@ SHAPES = {
     "every chain stuck at a value of its own": lambda x: 0 * x + np.arange(4)[:, None, None],
     "ties": lambda x: np.round(x),
     "two values": lambda x: (x > 1).astype(float),
+    "two values, each for half of the draws": lambda x: (x > np.median(x, axis=(0, 1))).astype(float),
     "a rare value": lambda x: (x > 3).astype(float),
     "a trend": lambda x: x + np.arange(x.shape[1])[:, None] / 50,
     "a heavy tail": lambda x: x**5,

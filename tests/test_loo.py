@@ -113,6 +113,12 @@ def test_fit_loo_is_finite_and_between_its_bounds(workers: Fit) -> None:
     assert "elpd_loo" in repr(found)
 
 
+def test_too_few_draws_are_refused(made: Callable[..., Fit], table: pd.DataFrame) -> None:
+    assert np.isfinite(made("y ~ x", table, draws=25, chains=1).loo().elpd)
+    with pytest.raises(hp.FitError, match="at least 25 draws; this fit has 24: use draws=1000"):
+        made("y ~ x", table, draws=12, chains=2).loo()
+
+
 def test_compare_puts_the_best_first(workers: Fit, pooled: Fit) -> None:
     table = hp.compare({"pooled": pooled, "partial": workers})
     assert list(table.index) == ["partial", "pooled"]

@@ -487,6 +487,12 @@ def test_one_chain_is_told(made: Made, table: pd.DataFrame) -> None:
     assert found.summary().sections[0].rows[0][1][-1] == ""  # no R̂
 
 
+def test_too_few_draws_are_told(made: Made, table: pd.DataFrame) -> None:
+    fit = made("y ~ x + (1 | g)", table, draws=3)
+    assert any("fewer than 4 draws" in warning for warning in fit.summary().warnings)
+    assert "nan" not in str(fit.summary())
+
+
 def test_notes_of_the_model_are_told_on_top(made: Made, table: pd.DataFrame) -> None:
     fit = made("hit ~ x + fe(g)", table, family="bernoulli")
     assert any("incidental" in warning for warning in fit.summary().warnings)

@@ -18,11 +18,11 @@ from hierpanel.formula.columns import Encoder, Mask, encode, evaluate
 from hierpanel.formula.rank import COLLINEAR, dependencies
 
 # Names of the posterior and of arviz, which a grouping factor cannot take.
-RESERVED = ("beta", "beta_c", "beta_level", "sigma", "nu", "alpha", "coef", "chain", "draw", "obs", "y")
+RESERVED = ("beta", "beta_c", "beta_level", "sigma", "nu", "alpha", "coef", "chain", "draw", "obs", "y", "X", "offset")
 # Every grouping factor g gives these names to variables and dims, of the posterior and of the PyMC model.
 _NAMES_OF_FACTOR = (
     "{g}", "coef_{g}", "coef_{g}_bis", "sd_{g}", "sd_c_{g}", "cor_{g}", "cor_c_{g}", "b_{g}", "u_{g}", "pcor_{g}",
-    "mean_u_{g}", "v_{g}", "effects_{g}", "total_{g}", "location_{g}", "deviation_{g}",
+    "mean_u_{g}", "v_{g}", "spread_{g}", "effects_{g}", "total_{g}", "location_{g}", "deviation_{g}",
 )  # fmt: skip
 
 
@@ -156,7 +156,8 @@ def build(
     offset = np.zeros(frame.n)
     for expression in formula.offsets:
         offset = offset + _offset(expression, frame.table, objects)
-    _refuse_shared_names(groups)
+    taken = [name for name, values in (("weights", weights), ("trials", trials)) if values is not None]
+    _refuse_shared_names(groups, taken)
     _refuse_collinear_with_fe(X, common.labels, groups)
     aliased = [*common.aliased, *(label for blocks in encoders for block in blocks for label in block.aliased)]
     return (
@@ -282,7 +283,12 @@ def _refuse_intercept_column(intercept: bool, encoder: Encoder) -> None:
         raise DataError("a column cannot be called 'Intercept', the name of what 1 + … adds; rename the column")
 
 
-def _refuse_shared_names(groups: list[GroupDesign]) -> None:
+def _refuse_shared_names(groups: list[GroupDesign], taken: list[str]) -> None:
+    for group in groups:
+        if group.name in taken:
+            raise DataError(
+                f"a grouping factor cannot be called {group.name!r} beside the model's own; rename the column"
+            )
     owners: dict[str, str] = {}
     for group in groups:
         for name in (pattern.format(g=group.name) for pattern in _NAMES_OF_FACTOR):

@@ -81,6 +81,11 @@ def encode(
         evaluated = [evaluate(text, mask) for text in term]
         for text, part in zip(term, evaluated, strict=True):
             part.set_data(full.get(text, False))
+            if part.kind == "categoric" and len(part.levels) < 2:
+                raise DataError(
+                    f"{text} of {where} has one level ({part.levels[0]}) in the {len(table)} rows that are used, so it "
+                    "cannot explain anything; leave it out"
+                )
         term_labels = [":".join(names) for names in _first_fastest([part.labels for part in evaluated])]
         labels += term_labels
         values.append([_columns(part.value) for part in evaluated])

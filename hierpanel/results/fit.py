@@ -352,6 +352,8 @@ def _health(fit: Fit) -> tuple[str, ...]:
             f"The smallest effective sample size is {found['min_ess']:,.0f}, below {fit.ESS_PER_CHAIN} per chain: "
             "means and intervals are rough; try more draws=."
         )
+    if found["draws"] < 4:
+        sentences.append("With fewer than 4 draws in a chain nothing tells how good they are; use draws=1000.")
     if found["chains"] == 1:
         sentences.append("With one chain R̂ cannot be computed; use chains=4 to see whether chains agree.")
     return tuple(sentences)

@@ -16,6 +16,9 @@ from hierpanel.spec import ModelSpec, Rows
 # Draws × rows that are held at a time: 64 MB of doubles.
 CHUNK = 8_000_000
 
+# Pareto smoothing takes the largest fifth of the weights, and at least 5 of them.
+FEWEST = 25
+
 
 def linear_draws(spec: ModelSpec, design: Design, draws: Mapping[str, np.ndarray], rows: slice) -> np.ndarray:
     """Return draws (chain, draw, rows) of the linear predictor, on the original scale."""
@@ -52,7 +55,15 @@ def loo(spec: ModelSpec, design: Design, draws: Mapping[str, np.ndarray], effici
     Parameters
     ----------
     efficiency : effective draws as a share of all draws, for the Pareto smoothing
+
+    Raises
+    ------
+    FitError
+        With fewer draws than the smoothing needs.
     """
+    chain, draw = next(iter(draws.values())).shape[:2]
+    if chain * draw < FEWEST:
+        raise FitError(f"leave-one-out needs at least {FEWEST} draws; this fit has {chain * draw}: use draws=1000")
     import arviz_stats
     import xarray as xr
     from arviz_stats.utils import ELPDDataLOO
