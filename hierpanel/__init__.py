@@ -14,6 +14,7 @@ from hierpanel.errors import (
     FormulaError,
     HierpanelError,
     PriorError,
+    RouteError,
 )
 from hierpanel.formula import parse
 from hierpanel.model import Model, fit
@@ -34,6 +35,7 @@ __all__ = [
     "Model",
     "Prior",
     "PriorError",
+    "RouteError",
     "compare",
     "datasets",
     "family",

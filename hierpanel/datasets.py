@@ -28,6 +28,11 @@ DATASETS = {
         "new cases of a disease in 15 herds over 4 periods",
         "Lesnoff et al. (2004), Preventive Veterinary Medicine 66",
     ),
+    "insteval": (
+        "73,421 ratings y (1-5) of lectures by 2,972 students s, of 1,128 lecturers d, in 14 departments: "
+        "s, d, studage, lectage (both in semesters), service, dept",
+        "lme4 (InstEval): university lecture evaluations at ETH Zurich",
+    ),
 }
 
 
@@ -38,7 +43,7 @@ def load(name: str) -> pd.DataFrame:
     ----------
     name : str
         ``"wage_panel"`` (Vella and Verbeek, 1998), ``"wage_sim"``, ``"sleepstudy"``, ``"penicillin"``, ``"dyestuff"``,
-        ``"dyestuff2"``, ``"pastes"``, ``"radon"`` or ``"cbpp"``.
+        ``"dyestuff2"``, ``"pastes"``, ``"radon"``, ``"cbpp"`` or ``"insteval"``.
 
     Raises
     ------

@@ -21,6 +21,10 @@ class FitError(HierpanelError):
     """A question that this fit cannot answer, or a request that this route cannot serve."""
 
 
+class RouteError(FitError):
+    """A model that the marginal route cannot fit; ``method="auto"`` then takes NUTS."""
+
+
 class FileError(HierpanelError):
     """A file that is not a saved fit, or that this version cannot read."""
 

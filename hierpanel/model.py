@@ -1,6 +1,7 @@
 """The front door: `Model` wires formula, data, spec, compiler and inference; `fit` is `Model(...).fit(...)`."""
 
 import importlib
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ import pandas as pd
 from hierpanel import spec as specs
 from hierpanel.data import design as designs
 from hierpanel.data import frame as frames
-from hierpanel.errors import DataError, FitError, FormulaError
+from hierpanel.errors import DataError, FitError, FormulaError, RouteError
 from hierpanel.formula import Formula, namespace, parse
 from hierpanel.results.explain import PriorSummary, explain, prior_summary
 from hierpanel.results.fit import Fit
@@ -121,6 +122,7 @@ class Model:
         cores: int | None = None,
         target_accept: float | None = None,
         parameterization: Literal["noncentered", "centered"] = "noncentered",
+        effects_memory: float = 256,
         progress: bool = True,
     ) -> Fit:
         """Sample the posterior.
@@ -128,19 +130,24 @@ class Model:
         Parameters
         ----------
         method : str
-            ``"nuts"`` (nutpie's No-U-Turn sampler), which is also what ``"auto"`` takes.
+            ``"marginal"``: coefficients and group effects are integrated out exactly, only sds, correlations and sigma
+            are sampled, which takes well under a second; for Gaussian responses with Normal priors on the coefficients.
+            ``"nuts"``: nutpie's No-U-Turn sampler, for every model. ``"auto"`` takes the first where it can.
         draws, chains, tune : int
-            Draws kept in each chain, chains, and warm-up draws in each chain.
+            Draws kept in each chain, chains, and warm-up draws in each chain (of NUTS).
         seed : int, optional
             The same seed gives the same draws.
         cores : int, optional
-            Chains run at a time; as many as the machine has unless given.
+            Chains of NUTS run at a time; as many as the machine has unless given.
         target_accept : float, optional
-            Mean acceptance that the step size is tuned to; 0.9 unless given. Raise it where draws diverge.
+            Mean acceptance that the step size of NUTS is tuned to; 0.9 unless given. Raise it where draws diverge.
         parameterization : str
-            ``"noncentered"``, or ``"centered"``, which mixes better where every unit has very many rows.
+            Of NUTS: ``"noncentered"``, or ``"centered"``, which mixes better where every unit has very many rows.
+        effects_memory : float
+            Megabytes of group effects that the marginal route stores as draws. Beyond, tables use the effects' exact
+            distribution given each draw of the other parameters, and `Fit.group_draws` makes draws when asked.
         progress : bool
-            Whether to show a progress bar.
+            Whether to show how far a long fit has come.
 
         Returns
         -------
@@ -154,8 +161,67 @@ class Model:
         >>> list(fit.fixef().index)
         ['Intercept']
         """
-        if method not in ("auto", "nuts"):
-            raise FitError(f"method is 'auto' or 'nuts', not {method!r}")
+        if method not in ("auto", "marginal", "nuts"):
+            raise FitError(f"method is 'auto', 'marginal' or 'nuts', not {method!r}")
+        from hierpanel.inference import nuts
+
+        nuts.check(draws, chains, tune, seed, cores, target_accept)
+        _check_memory(effects_memory)
+        reason = ""
+        if method != "nuts":
+            if method == "marginal" and (target_accept is not None or parameterization != "noncentered"):
+                raise FitError("target_accept and parameterization are options of method='nuts'")
+            try:
+                return self._fit_marginal(draws, chains, tune, seed, effects_memory, progress)
+            except RouteError as refused:
+                if method == "marginal":
+                    raise FitError(f"{refused}; method='nuts' fits this model") from refused
+                reason = str(refused)
+        return self._fit_nuts(draws, chains, tune, seed, cores, target_accept, parameterization, progress, reason)
+
+    def _fit_marginal(
+        self, draws: int, chains: int, tune: int, seed: int | None, effects_memory: float, progress: bool
+    ) -> Fit:
+        from hierpanel.compiler import marginal, scales
+        from hierpanel.compiler.noncentered import coords_of
+        from hierpanel.data.moments import moments
+        from hierpanel.inference.marginal import sample
+        from hierpanel.inference.posterior import statistics, to_datatree
+
+        start = time.perf_counter()
+        if refused := marginal.refuses(self.spec):
+            raise RouteError(refused)
+        compiled = marginal.marginal(self.spec, moments(self.design))
+        built = time.perf_counter()
+        found = sample(
+            compiled,
+            self.spec,
+            self.design,
+            draws=draws,
+            chains=chains,
+            tune=tune,
+            seed=seed if seed is not None else int.from_bytes(os.urandom(4)),
+            effects_memory=effects_memory,
+            progress=progress,
+        )
+        stats = statistics(found.stats, compiled.parameters.names, found.attributes | {"sampled_by": found.by})
+        idata = to_datatree(
+            found.canonical, scales.dims_of(self.spec), coords_of(self.spec, self.design), stats, self.design
+        )
+        return Fit(self.spec, self.design, idata, "marginal", {"preparing": built - start} | found.seconds)
+
+    def _fit_nuts(
+        self,
+        draws: int,
+        chains: int,
+        tune: int,
+        seed: int | None,
+        cores: int | None,
+        target_accept: float | None,
+        parameterization: Literal["noncentered", "centered"],
+        progress: bool,
+        reason: str,
+    ) -> Fit:
         from hierpanel.compiler import noncentered, scales
         from hierpanel.inference import nuts
         from hierpanel.inference.posterior import to_datatree
@@ -182,7 +248,7 @@ class Model:
             self.design,
         )
         timing = {"compiling": built - start + result.seconds_compile, "sampling": result.seconds_sample}
-        return Fit(self.spec, self.design, idata, "nuts", timing)
+        return Fit(self.spec, self.design, idata, "nuts", timing, reason)
 
     def to_pymc(self, parameterization: Literal["noncentered", "centered"] = "noncentered") -> Any:
         """Return the model as a plain ``pm.Model``, which ``pm.sample`` accepts.
@@ -228,7 +294,8 @@ def fit(formula: str | Formula, data: Any, **options: Any) -> Fit:
     """
     of_model = {"family", "priors", "center", "panel", "weights", "env"}
     of_fit = {
-        "method", "draws", "chains", "tune", "seed", "cores", "target_accept", "parameterization", "progress",
+        "method", "draws", "chains", "tune", "seed", "cores", "target_accept", "parameterization",
+        "effects_memory", "progress",
     }  # fmt: skip
     unknown = sorted(set(options) - of_model - of_fit)
     if unknown:
@@ -302,6 +369,11 @@ def _weights(weights: Any, frame: frames.Frame) -> np.ndarray | None:
         rows = ", ".join(map(str, frame.table.index[bad][:5])) + (", …" if bad.sum() > 5 else "")
         raise DataError(f"precision weights must be positive and finite; {int(bad.sum())} are not (rows {rows})")
     return found
+
+
+def _check_memory(megabytes: Any) -> None:
+    if not isinstance(megabytes, (int, float)) or isinstance(megabytes, bool) or not megabytes >= 0:
+        raise FitError(f"effects_memory is a number of megabytes, 0 or more, not {megabytes!r}")
 
 
 def _check_panel(frame: frames.Frame, panel: Sequence[str] | None) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from hierpanel.compiler import scales
 from hierpanel.compiler.predictor import linear_predictor
-from hierpanel.compiler.scales import dims_of, prior_name
+from hierpanel.compiler.scales import dims_of, prior_name, stack
 from hierpanel.data.design import Design
 from hierpanel.errors import FitError
 from hierpanel.spec import GroupSpec, ModelSpec, Prior, Rows
@@ -67,12 +67,12 @@ def to_pymc(
                 z = None if coef == "Intercept" else pt.constant(data.Z[:, k] - group.center[k])
                 effects.append((z, assembled.b_c[group.name][k], codes))
         X = design.X - spec.center if spec.coefs else None
-        beta_c = _stack(pt, assembled.beta_c) if spec.coefs else None
+        beta_c = stack(pt, assembled.beta_c) if spec.coefs else None
         offset = pt.constant(design.offset) if spec.formula.offsets else None
         eta = linear_predictor(X, beta_c, effects, offset, _dot)
         for name, dims in dims_of(spec).items():
             if name not in model.named_vars:
-                pm.Deterministic(name, _stack(pt, assembled.canonical[name]), dims=dims)
+                pm.Deterministic(name, stack(pt, assembled.canonical[name]), dims=dims)
         parameters = {name: free[name] for name in spec.parameters}
         y = design.y if spec.family.location else design.y.astype(int)
         rows = Rows(y, design.weights, design.trials)
@@ -94,7 +94,7 @@ def canonical_draws(spec: ModelSpec, design: Design, free: Mapping[str, np.ndarr
     """
     lead = next(iter(free.values())).shape[:2]
     assembled = scales.assemble(spec, design, free)
-    found = {name: _stack(np, value, lead) for name, value in assembled.canonical.items()}
+    found = {name: stack(np, value, lead) for name, value in assembled.canonical.items()}
     return found
 
 
@@ -193,7 +193,7 @@ def _spreads(pm: Any, group: GroupSpec, unit: Sequence[Any]) -> dict[str, Any]:
     priors = [sd for sd in group.sd if isinstance(sd, Prior)]
     values: dict[str, Any] = {key: np.array([prior.values[key] for prior in priors]) for key in priors[0].values}
     key, power = scales.SCALE_OF[priors[0].name]
-    values[key] = _stack(pt, [prior.values[key] * size**power for prior, size in zip(priors, unit, strict=True)])
+    values[key] = stack(pt, [prior.values[key] * size**power for prior, size in zip(priors, unit, strict=True)])
     name = f"spread_{group.name}"
     return {name: distribution(priors[0].name, pm)(name, **values, shape=len(priors))}
 
@@ -211,9 +211,9 @@ def _effects(pm: Any, group: GroupSpec, free: Mapping[str, Any], parameterizatio
     name = f"effects_{group.name}"
     F = scales.covariance_factor(group, free)
     if group.is_correlated:
-        chol = pt.stack([_stack(pt, [F[i][j] for j in places]) for i in places])
+        chol = pt.stack([stack(pt, [F[i][j] for j in places]) for i in places])
         return {name: pm.MvNormal(name, mu=np.zeros(q), chol=chol, shape=(J, q))}
-    return {name: pm.Normal(name, 0, _stack(pt, [F[i][i] for i in places]), shape=(J, q))}
+    return {name: pm.Normal(name, 0, stack(pt, [F[i][i] for i in places]), shape=(J, q))}
 
 
 def _dot(X: np.ndarray, beta: Any) -> Any:
@@ -224,14 +224,3 @@ def _dot(X: np.ndarray, beta: Any) -> Any:
         return (pt.constant(X) * beta).sum(-1)
     columns = [1.0 if np.ptp(x) == 0 and x[0] == 1 else pt.constant(x.copy()) for x in X.T]
     return sum(x * beta[k] for k, x in enumerate(columns))
-
-
-def _stack(xp: Any, value: Any, lead: tuple[int, ...] = ()) -> Any:
-    """Join scalars to a vector, rows of scalars to a matrix, or columns (…, J) to (…, J, q)."""
-    if not isinstance(value, list):
-        return value
-    if isinstance(value[0], list):
-        return xp.stack([_stack(xp, row, lead) for row in value], axis=-2)
-    if xp is np:
-        value = [np.broadcast_to(part, lead) if np.ndim(part) == 0 else part for part in value]
-    return xp.stack(value, axis=-1)

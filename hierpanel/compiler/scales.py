@@ -9,6 +9,7 @@ elementwise expressions compile far faster than matrix products. Scalars index a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -58,28 +59,54 @@ def assemble(spec: ModelSpec, design: Design, free: Mapping[str, Any]) -> Assemb
     """
     beta_c = coefficients(spec, free)
     fixed = fixed_effects(spec, free, beta_c)
-    canonical: dict[str, Any] = {prior_name("beta", spec): beta_c} if beta_c else {}
+    factors = {group.name: covariance_factor(group, free) for group in spec.groups}
+    b_c = {group.name: effects(group, free, fixed) for group in spec.groups}
+    parameters = {name: free[name] for name in spec.parameters}
+    return Assembled(beta_c, b_c, on_original_scale(spec, design, beta_c, factors, b_c, parameters))
+
+
+def on_original_scale(
+    spec: ModelSpec,
+    design: Design,
+    beta_c: Sequence[Any],
+    factors: Mapping[str, Matrix],
+    b_c: Mapping[str, list[Any]],
+    parameters: Mapping[str, Any],
+    fixed_means: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Return the canonical variables by name, in the order of `dims_of`.
+
+    Parameters
+    ----------
+    beta_c : p scalars
+    factors : for each grouping factor F (q, q)
+    b_c : for each grouping factor q columns (…, J) of effects on the prior's scale; one that is left out has no b_g
+    parameters : the family's
+    fixed_means : "mean_g" → row-weighted mean of the effects of an `fe()` factor that b_c leaves out
+    """
+    canonical: dict[str, Any] = {prior_name("beta", spec): list(beta_c)} if beta_c else {}
     shift = sum(-mean * beta for mean, beta in zip(spec.center, beta_c, strict=True) if mean != 0)
-    all_b_c = {}
     for group, data in zip(spec.groups, design.groups, strict=True):
-        F, b_c = covariance_factor(group, free), effects(group, free, fixed)
-        G, b = uncentre_factor(group, F), uncentre(group, b_c)
-        for factor, name in ((F, prior_name("sd", group)), (G, f"sd_{group.name}")):
+        F = factors[group.name]
+        for factor, name in ((F, prior_name("sd", group)), (uncentre_factor(group, F), f"sd_{group.name}")):
             sd, cor = sds_and_correlations(factor)
             canonical[name] = sd
             if group.is_correlated:
                 canonical[name.replace("sd_", "cor_", 1)] = cor
+        if group.name not in b_c:
+            shift = shift + fixed_means.get(f"mean_{group.name}", 0.0)
+            continue
+        b = uncentre(group, b_c[group.name])
         if group.is_fixed and spec.has_intercept:  # beside fe() the intercept is the row-weighted mean of unit effects
             column = fixed_column(group)
             mean = (b[column] * (data.rows / design.n)).sum(-1)
             b[column] = b[column] - mean[..., None]
             shift = shift + mean
         canonical[f"b_{group.name}"] = b
-        all_b_c[group.name] = b_c
     if spec.moves_beta:
         canonical["beta"] = [beta_c[0] + shift, *beta_c[1:]]
-    canonical |= {name: free[name] for name in spec.parameters}
-    return Assembled(beta_c, all_b_c, {name: canonical[name] for name in dims_of(spec)})
+    canonical |= parameters
+    return {name: canonical[name] for name in dims_of(spec) if name in canonical}
 
 
 def vector(free: Mapping[str, Any], name: str, priors: Sequence[Prior | float]) -> list[Any]:
@@ -323,3 +350,14 @@ def _column(scalar: Any) -> Any:
 
 def _is_zero(value: Any) -> bool:
     return isinstance(value, float) and value == 0.0
+
+
+def stack(xp: Any, value: Any, lead: tuple[int, ...] = ()) -> Any:
+    """Join scalars to a vector, rows of scalars to a matrix, or columns (…, J) to (…, J, q)."""
+    if not isinstance(value, list):
+        return value
+    if isinstance(value[0], list):
+        return xp.stack([stack(xp, row, lead) for row in value], axis=-2)
+    if xp is np:
+        value = [np.broadcast_to(part, lead) if np.ndim(part) == 0 else part for part in value]
+    return xp.stack(value, axis=-1)

@@ -14,7 +14,8 @@ from hierpanel.data.design import Design, GroupDesign
 from hierpanel.errors import DataError
 
 Array = np.ndarray
-ROWS_AT_A_TIME = 131_072
+# Few enough that sums over them keep their last digits, many enough for long vectors.
+ROWS_AT_A_TIME = 16_384
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import os
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,7 @@ def sample(
     target_accept : mean acceptance that the step size is tuned to, in (0, 1); 0.9 unless given
     progress : whether to show nutpie's progress bar
     """
-    _check(draws, chains, tune, seed, cores, target_accept)
+    check(draws, chains, tune, seed, cores, target_accept)
     import nutpie
     import pytensor
 
@@ -80,7 +81,65 @@ def sample(
     )
 
 
-def _check(draws: Any, chains: Any, tune: Any, seed: Any, cores: Any, target_accept: Any) -> None:
+@dataclass(frozen=True)
+class DensityDraws:
+    """x : (chain, draw, d); stats : name → (chain, draw) statistics."""
+
+    x: np.ndarray
+    stats: dict[str, np.ndarray]
+
+
+def sample_density(
+    log_density: Callable[[np.ndarray], np.ndarray],
+    start: np.ndarray,
+    *,
+    draws: int,
+    chains: int,
+    tune: int,
+    seed: int,
+    progress: bool,
+) -> DensityDraws:
+    """Sample a density of a few dimensions by NUTS.
+
+    Its gradients are central differences, whose 2d + 1 points are evaluated together.
+
+    Parameters
+    ----------
+    log_density : (n, d) → (n,)
+    start : (d,) near which the chains start
+    """
+    import nutpie
+    from nutpie.compiled_pyfunc import from_pyfunc
+
+    d = len(start)
+    step = 1e-4
+
+    def value_and_gradient(x: np.ndarray, **_: Any) -> tuple[float, np.ndarray]:
+        moves = step * np.eye(d)
+        values = log_density(np.concatenate([[x], x + moves, x - moves]))
+        gradient = (values[1 : 1 + d] - values[1 + d :]) / (2 * step)
+        return float(values[0]), np.where(np.isfinite(gradient), gradient, 0.0)
+
+    model = from_pyfunc(
+        d,
+        lambda: value_and_gradient,
+        lambda *_: lambda x, **__: {"x": x},
+        [np.dtype("float64")],
+        [(d,)],
+        ["x"],
+        make_initial_point_fn=lambda chain_seed: start + 0.1 * np.random.default_rng(chain_seed).standard_normal(d),
+    )
+    tree = nutpie.sample(
+        model, draws=draws, tune=tune, chains=chains, cores=1, seed=seed, save_warmup=False, progress_bar=progress
+    )
+    stats = tree["sample_stats"].to_dataset()
+    return DensityDraws(
+        tree["posterior"]["x"].to_numpy(),
+        {"lp": stats["logp"].to_numpy(), "diverging": stats["diverging"].to_numpy()},
+    )
+
+
+def check(draws: Any, chains: Any, tune: Any, seed: Any, cores: Any, target_accept: Any) -> None:
     """Refuse what the sampler would fail on, or (without a core) wait for without end."""
     least = {"draws": 1, "chains": 1, "tune": 1, "cores": 1, "seed": 0}
     given = {"draws": draws, "chains": chains, "tune": tune} | {

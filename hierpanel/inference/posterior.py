@@ -1,9 +1,10 @@
 """Canonical draws and a `Design` come in; arviz's DataTree goes out, with named dims and coords."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hierpanel.data.design import Design
 
@@ -27,13 +28,14 @@ def to_datatree(
     import xarray as xr
 
     chains, length = next(iter(draws.values())).shape[:2]
-    sample = {"chain": np.arange(chains), "draw": np.arange(length)}
+    sample = _index({"chain": np.arange(chains), "draw": np.arange(length)})
+    coords = _index(coords)
     posterior = xr.Dataset(
         {name: (("chain", "draw", *dims[name]), values) for name, values in draws.items()},
-        coords={**sample, **{dim: coords[dim] for names in dims.values() for dim in names}},
+        coords={**sample, **{dim: coords[dim] for name in draws for dim in dims[name]}},
         attrs={"inference_library": "hierpanel"},
     )
-    rows = {"obs": coords["obs"]}
+    rows = _index({"obs": coords["obs"]})
     observed = xr.Dataset({"y": ("obs", design.y)}, coords=rows)
     return xr.DataTree.from_dict(
         {
@@ -43,6 +45,29 @@ def to_datatree(
             "constant_data": xr.Dataset(_constant_data(design), coords={**rows, **_row_coords(design)}),
         }
     )
+
+
+def statistics(stats: Mapping[str, np.ndarray], names: Sequence[str], attributes: Mapping[str, Any]) -> Any:
+    """Return an xarray Dataset of a sampler's statistics (chain, draw); ψ, if it is there, has coordinates `names`."""
+    import xarray as xr
+
+    lead = ("chain", "draw")
+    chains, draws = next(iter(stats.values())).shape[:2]
+    return xr.Dataset(
+        {name: ((*lead, "psi_dim") if name == "psi" else lead, values) for name, values in stats.items()},
+        coords=_index({"chain": np.arange(chains), "draw": np.arange(draws), "psi_dim": list(names)}),
+        attrs=dict(attributes),
+    )
+
+
+def _index(coords: Mapping[str, Any]) -> dict[str, Any]:
+    """Make labels pandas Indexes: for anything else xarray looks for the sparse package, which imports numba."""
+    return {
+        name: labels
+        if isinstance(labels, pd.Index)
+        else pd.Index(labels, dtype=object if isinstance(labels, list) else None)
+        for name, labels in coords.items()
+    }
 
 
 def _constant_data(design: Design) -> dict[str, Any]:
@@ -64,4 +89,4 @@ def _row_coords(design: Design) -> dict[str, Any]:
     for group in design.groups:
         coords[group.name] = group.levels.to_numpy()
         coords[f"coef_{group.name}"] = list(group.coefs)
-    return coords
+    return _index(coords)

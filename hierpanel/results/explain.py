@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from hierpanel.compiler import marginal
 from hierpanel.compiler.scales import correlation_cholesky, lkj_concentration, prior_name
 from hierpanel.data.design import Design
-from hierpanel.errors import PriorError
+from hierpanel.data.moments import moments
+from hierpanel.errors import PriorError, RouteError
 from hierpanel.results.variance import variances
 from hierpanel.spec import GroupSpec, ModelSpec, Prior
 
@@ -97,8 +99,24 @@ def paragraphs(spec: ModelSpec, design: Design) -> list[str]:
         f"Parameters: {_count(len(spec.coefs), 'coefficient')}, {variances_} sds and correlations, "
         f"{effects:,} group effects, {_count(len(spec.parameters), 'parameter')} of the family."
     )
-    found.append("method='auto' takes NUTS.")
+    reason = refused(spec, design)
+    found.append(
+        f"method='auto' takes NUTS: {reason}."
+        if reason
+        else "method='auto' takes the marginal route: coefficients and group effects are integrated out exactly."
+    )
     return found + [f"Note: {note}." for note in spec.notes]
+
+
+def refused(spec: ModelSpec, design: Design) -> str | None:
+    """Return why the marginal route cannot fit a model, or None."""
+    reason = marginal.refuses(spec)
+    if reason is None and len(spec.groups) > 1:  # crossed factors may leave too large a matrix
+        try:
+            marginal.marginal(spec, moments(design))
+        except RouteError as error:
+            return str(error)
+    return reason
 
 
 def _count(number: int, noun: str) -> str:

@@ -2,20 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from hierpanel.compiler import scales
 from hierpanel.compiler.scales import prior_name
 from hierpanel.data.design import Design, GroupDesign
 from hierpanel.errors import FitError
 from hierpanel.inference.diagnostics import diagnose
-from hierpanel.results import loo, store, tables
+from hierpanel.results import evidence, loo, store, tables
+from hierpanel.results.effects import GroupEffects
 from hierpanel.results.plots import Plots
 from hierpanel.results.summary import Section, Summary, cells
 from hierpanel.results.variance import variances
 from hierpanel.spec import ModelSpec
+
+# How the summary calls the routes.
+METHODS = {"marginal": "marginal", "nuts": "NUTS"}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -28,7 +34,7 @@ class Fit:
     design : Design
     idata : arviz DataTree
         Groups ``posterior``, ``sample_stats``, ``observed_data``, ``constant_data``.
-    method : ``"nuts"``
+    method : ``"marginal"`` or ``"nuts"``; `reason` says why ``"auto"`` took NUTS.
     seconds : wall time of the fit; `timing` splits it up.
     """
 
@@ -37,6 +43,7 @@ class Fit:
     idata: Any
     method: str
     timing: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
 
     # What a sampler must reach to go without a warning (Vehtari et al., 2021): R̂ and effective draws per chain.
     R_HAT, ESS_PER_CHAIN = 1.01, 100
@@ -60,6 +67,9 @@ class Fit:
     def draws(self, name: str) -> np.ndarray:
         """Return draws (chain, draw, …) of one variable of the posterior, such as ``"beta"`` or ``"sd_worker"``."""
         posterior = self.idata["posterior"]
+        unstored = next((g.name for g in self.spec.groups if name == f"b_{g.name}"), None)
+        if name not in posterior.data_vars and unstored is not None:
+            return self.group_draws(unstored)
         if name not in posterior.data_vars:
             raise FitError(
                 f"there is no {name!r} in the posterior; it holds: {', '.join(map(str, posterior.data_vars))}"
@@ -88,8 +98,8 @@ class Fit:
         -------
         DataFrame with a row for each (level, coefficient)
         """
-        data = self._group(group)
-        return tables.ranef(group, data.levels, data.coefs, self.draws(f"b_{group}"), prob)
+        self._group(group)
+        return self.effects.table(group, prob)
 
     def coef(self, group: str, prob: float = 0.95) -> pd.DataFrame:
         """Return each unit's own coefficients, beta + b, for the columns that vary by the factor.
@@ -99,11 +109,60 @@ class Fit:
         DataFrame with a row for each (level, coefficient); columns that do not vary are in `fixef()`
         """
         data = self._group(group)
-        b = self.draws(f"b_{group}").copy()
+        added = np.zeros((*self.effects.lead, len(data.coefs)))
         for k, coef in enumerate(data.coefs):
             if coef in self.spec.coefs:
-                b[..., k] += self.draws("beta")[..., self.spec.coefs.index(coef), None]
-        return tables.ranef(group, data.levels, data.coefs, b, prob)
+                added[..., k] = self.draws("beta")[..., self.spec.coefs.index(coef)]
+        return self.effects.table(group, prob, added)
+
+    def group_draws(self, group: str, levels: Any = None) -> np.ndarray:
+        """Return draws of a factor's effects, stored or made now; the same ones every time.
+
+        A fit by the marginal route stores effects as draws up to `effects_memory` megabytes; beyond, tables use their
+        exact distribution given each draw of the other parameters, and this makes the draws of the units that are asked
+        for.
+
+        Parameters
+        ----------
+        levels : one label or several, in the order wanted; all of them unless given
+
+        Returns
+        -------
+        (chain, draw, levels, columns of the factor)
+
+        Examples
+        --------
+        >>> import hierpanel as hp
+        >>> fit = hp.fit("yield_ ~ (1 | batch)", hp.datasets.load("dyestuff"), draws=100, chains=2, seed=1)
+        >>> fit.group_draws("batch", ["A", "C"]).shape
+        (2, 100, 2, 1)
+        """
+        self._group(group)
+        return self.effects.draws(group, levels)
+
+    def group_moments(self, group: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the posterior means (levels, q) and covariances (levels, q, q) of a factor's effects."""
+        self._group(group)
+        return self.effects.moments(group)
+
+    @cached_property
+    def effects(self) -> GroupEffects:
+        """The group effects, whether their draws are stored or not."""
+        return GroupEffects(self.spec, self.design, self.idata)
+
+    @property
+    def log_evidence(self) -> tuple[float, float]:
+        """The log of the marginal likelihood p(y), and its standard error.
+
+        It depends on the priors far more than the posterior does, and default priors are scaled by the response: give
+        explicit ``priors=`` where models are compared by it. See ``hp.compare(fits, by="evidence")``.
+
+        Raises
+        ------
+        FitError
+            Where the model has none (``fe()``, flat priors), or NUTS sampled it.
+        """
+        return evidence.log_evidence(self)
 
     def varcorr(self, prob: float = 0.95) -> pd.DataFrame:
         """Return the sds and correlations of every grouping factor, then sigma and the family's other parameters."""
@@ -163,11 +222,14 @@ class Fit:
     @property
     def fittedvalues(self) -> pd.Series:
         """Posterior mean of each row's expected response, group effects included, under the data's index."""
-        draws, parts = self._draws(), []
-        for rows in loo.chunks(self.design, draws):
-            mean = self.spec.family.link.inverse(loo.linear_draws(self.spec, self.design, draws, rows))
-            parts.append(mean.mean(axis=(0, 1)))
-        values = np.concatenate(parts)
+        if self.spec.family.link.name == "identity":
+            values = loo.linear_draws(self.spec, self.design, self.means(), slice(None))[0, 0]
+        else:
+            draws, parts = self._draws(), []
+            for rows in loo.chunks(self.design, draws):
+                mean = self.spec.family.link.inverse(loo.linear_draws(self.spec, self.design, draws, rows))
+                parts.append(mean.mean(axis=(0, 1)))
+            values = np.concatenate(parts)
         if self.design.trials is not None:
             values = values * self.design.trials
         return pd.Series(values, index=self.design.index, name="fittedvalues")
@@ -189,6 +251,11 @@ class Fit:
         efficiency = 1.0 if np.isnan(bulk).all() else float(min(np.nanmean(bulk) / size, 1.0))
         return loo.loo(self.spec, self.design, draws, efficiency)
 
+    def means(self) -> dict[str, np.ndarray]:
+        """Return the posterior mean of every variable, as one draw of one chain: (1, 1, …)."""
+        found = {name: values.mean(axis=(0, 1), keepdims=True) for name, values in self._draws().items()}
+        return found | {f"b_{g.name}": self.effects.mean(g.name)[None, None] for g in self.spec.groups}
+
     def save(self, path: Any) -> None:
         """Write the fit to one netCDF file that ``hp.load(path)`` reads back; nothing in it is executable."""
         store.save(self, path)
@@ -200,7 +267,7 @@ class Fit:
         write(self, path)
 
     def diagnostics(self) -> dict[str, float]:
-        """Return divergences, the largest R̂, the smallest ESS and the number of draws and chains."""
+        """Return divergences, the largest R̂, the smallest ESS, the number of draws and chains, and Pareto k̂ if any."""
         scalars = self._scalars(self._draws())
         bulk, tail, r_hat = diagnose(scalars)
         stats = self.idata["sample_stats"]
@@ -210,7 +277,7 @@ class Fit:
             "min_ess": float(np.nanmin([bulk, tail])) if np.isfinite(bulk).any() else float("nan"),
             "chains": scalars.shape[0],
             "draws": scalars.shape[1],
-        }
+        } | ({"pareto_k": float(stats.attrs["pareto_k"])} if "pareto_k" in stats.attrs else {})
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
@@ -224,11 +291,16 @@ class Fit:
             object.__setattr__(self, name, value)
 
     def _draws(self) -> dict[str, np.ndarray]:
-        return {str(name): np.asarray(values.values) for name, values in self.idata["posterior"].data_vars.items()}
+        """Stored draws by name; of `fe()` effects that are not stored, what their variance needs."""
+        found = {str(name): np.asarray(values.values) for name, values in self.idata["posterior"].data_vars.items()}
+        stats = self.idata["sample_stats"]
+        squares = [name for name in map(str, stats.data_vars) if name.startswith(("mean_", "square_"))]
+        return found | {name: np.asarray(stats[name].values) for name in squares}
 
     def _scalars(self, draws: Mapping[str, np.ndarray]) -> np.ndarray:
         """Draws (chain, draw, K) of everything but the group effects."""
-        names = [name for name in draws if not any(name == f"b_{group.name}" for group in self.spec.groups)]
+        kept = [name for name in scales.dims_of(self.spec) if name in draws]
+        names = [name for name in kept if not any(name == f"b_{group.name}" for group in self.spec.groups)]
         lead = next(iter(draws.values())).shape[:2]
         return np.concatenate([draws[name].reshape(*lead, -1) for name in names], axis=2)
 
@@ -282,8 +354,8 @@ def _facts(fit: Fit) -> tuple[tuple[str, str], ...]:
         ("Response", spec.formula.response),
         ("Family", str(spec.family)),
         ("Rows", rows),
-        ("Method", f"{fit.method.upper() if fit.method == 'nuts' else fit.method}, {chains} × {draws:,} draws"),
-        ("Seconds", ", ".join(f"{value:.1f} {name}" for name, value in fit.timing.items())),
+        ("Method", f"{METHODS[fit.method]}, {chains} × {draws:,} draws"),
+        ("Seconds", ", ".join(f"{value:.{1 if value >= 1 else 2}f} {name}" for name, value in fit.timing.items())),
     ]
     for group in fit.design.groups:
         rows_of = group.rows
@@ -295,6 +367,8 @@ def _facts(fit: Fit) -> tuple[tuple[str, str], ...]:
         )
     if spec.weighted:
         facts.append(("Weights", "precision"))
+    if fit.reason and spec.family.name == "gaussian":
+        facts.append(("Why NUTS", fit.reason))
     return tuple(facts)
 
 

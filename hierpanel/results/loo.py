@@ -10,6 +10,7 @@ import pandas as pd
 from hierpanel.compiler.predictor import linear_predictor
 from hierpanel.data.design import Design
 from hierpanel.errors import FitError
+from hierpanel.results import evidence
 from hierpanel.results.tables import Table
 from hierpanel.spec import ModelSpec, Rows
 
@@ -93,7 +94,7 @@ def loo(spec: ModelSpec, design: Design, draws: Mapping[str, np.ndarray], effici
 
 
 def compare(fits: Mapping[str, Any], by: str = "loo") -> pd.DataFrame:
-    """Compare fits of the same rows by leave-one-out cross-validation (ELPD: higher is better).
+    """Compare fits of the same rows, by leave-one-out cross-validation or by evidence (higher is better in both).
 
     Parameters
     ----------
@@ -101,18 +102,21 @@ def compare(fits: Mapping[str, Any], by: str = "loo") -> pd.DataFrame:
         Name → `Fit`; at least two, of the same rows of the same response.
     by : str
         ``"loo"``: how well a new row of a known unit is predicted, by Pareto-smoothed importance sampling.
+        ``"evidence"``: the marginal likelihood p(y) of each model. It depends on the priors, which should be explicit
+        and the same in all fits; by default they are scaled by the response.
 
     Returns
     -------
     DataFrame
         Best first: ``elpd``, ``se``, ``elpd_diff`` (elpd less that of the best: 0 for the best, negative for the
         others), its standard error ``se_diff``, ``p_loo`` (effective parameters), stacking ``weight``, and ``bad_k``,
-        the rows whose Pareto k is too high to be trusted.
+        the rows whose Pareto k is too high to be trusted. By evidence: ``log_evidence``, ``se``, ``log_bayes_factor``
+        against the best, its ``se_diff``, and ``probability``, of each model where all were equally probable before.
 
     Raises
     ------
     FitError
-        For fits of different rows or responses.
+        For fits of different rows or responses, and by evidence for a model that has none (`Fit.log_evidence`).
 
     Notes
     -----
@@ -128,8 +132,8 @@ def compare(fits: Mapping[str, Any], by: str = "loo") -> pd.DataFrame:
     >>> list(hp.compare({"complete": complete, "partial": partial}).index)
     ['partial', 'complete']
     """
-    if by != "loo":
-        raise FitError(f"fits are compared by='loo', not by={by!r}")
+    if by not in ("loo", "evidence"):
+        raise FitError(f"fits are compared by='loo' or by='evidence', not by={by!r}")
     if not isinstance(fits, Mapping) or len(fits) < 2:
         raise FitError("compare() takes a mapping of at least two fits, as in hp.compare({'a': fit_a, 'b': fit_b})")
     for name, fit in fits.items():
@@ -137,6 +141,8 @@ def compare(fits: Mapping[str, Any], by: str = "loo") -> pd.DataFrame:
             what = f"{name} is a {type(fit).__name__}, not a fit"
             raise FitError(f"{what}; compare() takes what hp.fit, Model.fit or hp.load returns")
     _check_same_rows(fits)
+    if by == "evidence":
+        return evidence.compare(fits)
     import arviz_stats
 
     scores = {name: fit.loo() for name, fit in fits.items()}

@@ -15,7 +15,7 @@ from hierpanel.errors import FileError
 from hierpanel.formula import parse
 from hierpanel.spec import GroupSpec, ModelSpec, Prior, family
 
-FORMAT = 1
+FORMAT = 2
 KEY = "hierpanel"
 _TIMES = ("datetime64", "timedelta64", "period")  # dtypes that pandas reads back from text
 
@@ -43,6 +43,7 @@ def save(fit: Any, path: str | os.PathLike[str]) -> None:
             "index": index,
             "method": fit.method,
             "timing": dict(fit.timing),
+            "reason": fit.reason,
         }
     )
     tree.to_netcdf(target, engine="h5netcdf")
@@ -92,7 +93,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise
     except Exception as error:  # whatever of its numbers and texts does not fit together
         raise FileError(f"{source} is damaged: {type(error).__name__}: {error}") from error
-    return Fit(spec, design, xr.DataTree.from_dict(groups), stored["method"], stored["timing"])
+    return Fit(spec, design, xr.DataTree.from_dict(groups), stored["method"], stored["timing"], stored["reason"])
 
 
 def _spec_to_json(spec: ModelSpec) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def summarise(draws: np.ndarray, index: pd.Index, prob: float = 0.95) -> Table:
     lower, upper = np.quantile(flat, [(1 - prob) / 2, (1 + prob) / 2], axis=0)
     constant = np.ptp(flat, axis=0) == 0
     bulk, tail, r_hat = diagnose(draws)
-    table = Table(
+    return table_of(
         {
             "mean": flat.mean(axis=0),
             "sd": np.where(constant, 0.0, flat.std(axis=0, ddof=1) if len(flat) > 1 else 0.0),
@@ -91,11 +91,65 @@ def summarise(draws: np.ndarray, index: pd.Index, prob: float = 0.95) -> Table:
             "ess_tail": tail,
             "r_hat": r_hat,
         },
-        index=index,
+        index,
+        prob,
     )
+
+
+def table_of(columns: Mapping[str, np.ndarray], index: pd.Index, prob: float) -> Table:
+    """Return a table of `COLUMNS` that names its interval."""
+    table = Table(dict(columns), index=index)
     table.columns.name = f"{100 * prob:g} % equal-tailed"
     table.attrs = {"interval": "equal-tailed", "prob": prob}
     return table
+
+
+def mixture_columns(means: np.ndarray, sds: np.ndarray, prob: float) -> dict[str, np.ndarray]:
+    """Summarise even mixtures of normals, K of them with S components each: the columns of `COLUMNS`.
+
+    Parameters
+    ----------
+    means, sds : (S, K)
+
+    Returns
+    -------
+    name → (K,). Nothing is drawn, so there is no effective sample size and no R̂ (NaN).
+    """
+    check_prob(prob)
+    from scipy.special import ndtr
+
+    mean, sd = means.mean(axis=0), np.sqrt((sds**2).mean(axis=0) + means.var(axis=0))
+    spread = np.maximum(sds, 1e-9 * np.maximum(sd, np.finfo(float).tiny))
+    none = np.full(len(mean), np.nan)
+    return {
+        "mean": mean,
+        "sd": sd,
+        "lower": _mixture_quantile(means, spread, (1 - prob) / 2),
+        "upper": _mixture_quantile(means, spread, (1 + prob) / 2),
+        "p_pos": ndtr(means / spread).mean(axis=0),
+        "ess_bulk": none,
+        "ess_tail": none,
+        "r_hat": none,
+    }
+
+
+def _mixture_quantile(means: np.ndarray, sds: np.ndarray, p: float) -> np.ndarray:
+    """Return the quantiles (K,), by bisection that Newton's method finishes."""
+    from scipy.special import ndtr, ndtri
+
+    low, high = (means + ndtri(p) * sds).min(axis=0), (means + ndtri(p) * sds).max(axis=0)
+    x = (means + ndtri(p) * sds).mean(axis=0)
+    for _ in range(60):
+        z = (x - means) / sds
+        excess = ndtr(z).mean(axis=0) - p
+        found = np.abs(excess) < 1e-9
+        if found.all():
+            break
+        low, high = np.where(excess < 0, x, low), np.where(excess < 0, high, x)
+        density = (np.exp(-0.5 * z**2) / sds).mean(axis=0) / np.sqrt(2 * np.pi)
+        step = x - excess / np.maximum(density, np.finfo(float).tiny)
+        x = np.where(found, x, np.where((step > low) & (step < high), step, (low + high) / 2))
+    return x
 
 
 def check_prob(prob: Any) -> None:
@@ -111,7 +165,7 @@ def fixef(spec: ModelSpec, draws: Mapping[str, np.ndarray], prob: float) -> pd.D
     return summarise(draws["beta"], pd.Index(spec.coefs, name="coef"), prob)
 
 
-def ranef(name: str, levels: pd.Index, coefs: Sequence[str], draws: np.ndarray, prob: float) -> pd.DataFrame:
+def ranef(name: str, levels: pd.Index, coefs: Sequence[str], draws: np.ndarray, prob: float) -> Table:
     """Return a factor's effects, a row for each (level, coefficient); draws (chain, draw, J, q)."""
     index = pd.MultiIndex.from_product([levels, coefs], names=[name, "coef"])
     return summarise(draws.reshape(*draws.shape[:2], -1), index, prob)

@@ -32,7 +32,7 @@ def shrinkage(fit: Any, group: str, coef: str) -> pd.DataFrame:
         raise FitError(f"{coef!r} does not vary by {group}; what does: {', '.join(data.coefs)}")
     k = data.coefs.index(coef)
     beta = fit.params.get(coef, 0.0) if fit.spec.coefs else 0.0
-    b = fit.draws(f"b_{group}").mean(axis=(0, 1))
+    b = fit.effects.mean(group)
     link, others = fit.spec.family.link, _others(fit, data, b)
     if link.name == "identity":
         own = _least_squares(data, fit.design.y - others, fit.design.weights)[:, k] + beta
@@ -54,8 +54,7 @@ def shrinkage(fit: Any, group: str, coef: str) -> pd.DataFrame:
 
 def _others(fit: Any, data: GroupDesign, b: np.ndarray) -> np.ndarray:
     """Posterior mean of the linear predictor without this factor's effects, (n,)."""
-    means = {name: values.mean(axis=(0, 1), keepdims=True) for name, values in fit._draws().items()}
-    eta = loo.linear_draws(fit.spec, fit.design, means, slice(None))[0, 0]
+    eta = loo.linear_draws(fit.spec, fit.design, fit.means(), slice(None))[0, 0]
     return np.asarray(eta - (data.Z * b[data.codes]).sum(axis=1))
 
 

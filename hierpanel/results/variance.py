@@ -53,8 +53,8 @@ def variances(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> Va
 
     Parameters
     ----------
-    draws : name → (…, dims) draws of beta, of sd_g and cor_g on the prior's scale, of b_g where there is `fe()`, and of
-        the family's parameters
+    draws : name → (…, dims) draws of beta, of sd_g and cor_g on the prior's scale, of b_g where there is `fe()` (or
+        of mean_g and square_g, over the rows), and of the family's parameters
     """
     lead = next(iter(draws.values())).shape[:2]
     fixed = np.zeros(lead)
@@ -62,8 +62,11 @@ def variances(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> Va
     for group, data in zip(spec.groups, design.groups, strict=True):
         if group.is_fixed:
             column = next(block.columns.start for block in group.blocks if block.fixed)
-            b, share = draws[f"b_{group.name}"][..., column], data.rows / design.n
-            fixed = fixed + (b**2 @ share) - (b @ share) ** 2
+            if f"square_{group.name}" in draws:
+                fixed = fixed + draws[f"square_{group.name}"] - draws[f"mean_{group.name}"] ** 2
+            else:
+                b, share = draws[f"b_{group.name}"][..., column], data.rows / design.n
+                fixed = fixed + (b**2 @ share) - (b @ share) ** 2
         free = [k for block in group.blocks if not block.fixed for k in range(block.columns.start, block.columns.stop)]
         if free:
             z = (data.Z - group.center)[:, free]

@@ -2,8 +2,10 @@
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -72,6 +74,14 @@ class Prior:
         variable = distribution(self.name, pm).dist(**self.values, shape=size)
         # drawn once: the default mode would compile for seconds, and warns of distributions that Numba does not know
         return np.asarray(pm.draw(variable, random_seed=rng, mode="FAST_COMPILE"), dtype=float)
+
+    def log_density(self, x: np.ndarray) -> np.ndarray:
+        """Return the log density at each x, minus infinity outside the support; flat priors have density 1."""
+        known = _COMMON.get(self.name)
+        if known is not None and set(self.values) == set(known.parameters):
+            with np.errstate(all="ignore"):  # outside the support roots and logarithms have no value
+                return np.where(x >= known.lowest(**self.values), known.log_density(x, **self.values), -np.inf)
+        return np.asarray(_pymc_log_density(self)(np.asarray(x, dtype=float)))
 
     def check(self, key: str, positive: bool) -> None:
         """Raise `PriorError` unless the distribution exists and has the support that `key` needs."""
@@ -143,11 +153,26 @@ def as_prior(value: Any, key: str) -> Prior:
     raise PriorError(f"the prior of {key} must be an hp.Prior, as in hp.Prior('Normal', mu=0, sigma=1), not {value!r}")
 
 
+@cache
+def _pymc_log_density(prior: Prior) -> Callable[[np.ndarray], Any]:
+    """Compile the log density of a distribution that only PyMC knows."""
+    import pymc as pm
+    import pytensor
+    import pytensor.tensor as pt
+
+    x = pt.dvector("x")
+    values: Any = {name: np.float64(value) for name, value in prior.values.items()}
+    density = pm.logp(distribution(prior.name, pm).dist(**values), x)
+    compiled = pytensor.function([x], density, mode="FAST_COMPILE")
+    return lambda at: compiled(at.ravel()).reshape(at.shape)
+
+
 @dataclass(frozen=True)
 class _Common:
     parameters: tuple[str, ...]
     draw: Callable[..., Any]
     lowest: Callable[..., float]
+    log_density: Callable[..., Any]
 
 
 # Parameters that must be positive, beside those that must be in every distribution.
@@ -171,24 +196,78 @@ def _improper(_rng: np.random.Generator, _size: int) -> np.ndarray:
     raise PriorError("a flat prior is improper: nothing can be drawn from it")
 
 
+def _log_t(x: np.ndarray, nu: float) -> np.ndarray:
+    constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(nu * math.pi)
+    return np.asarray(constant - (nu + 1) / 2 * np.log1p(x**2 / nu))
+
+
+def _log_normal(x: np.ndarray) -> np.ndarray:
+    return np.asarray(-0.5 * x**2 - 0.5 * math.log(2 * math.pi))
+
+
+def _log_gamma(x: np.ndarray, alpha: float, beta: float) -> np.ndarray:
+    return np.asarray(alpha * math.log(beta) - math.lgamma(alpha) + (alpha - 1) * np.log(x) - beta * x)
+
+
 _COMMON: Mapping[str, _Common] = {
-    "Normal": _Common(("mu", "sigma"), lambda r, n, mu, sigma: r.normal(mu, sigma, n), _minus_infinity),
-    "HalfNormal": _Common(("sigma",), lambda r, n, sigma: np.abs(r.normal(0, sigma, n)), _zero),
+    "Normal": _Common(
+        ("mu", "sigma"),
+        lambda r, n, mu, sigma: r.normal(mu, sigma, n),
+        _minus_infinity,
+        lambda x, mu, sigma: _log_normal((x - mu) / sigma) - math.log(sigma),
+    ),
+    "HalfNormal": _Common(
+        ("sigma",),
+        lambda r, n, sigma: np.abs(r.normal(0, sigma, n)),
+        _zero,
+        lambda x, sigma: _log_normal(x / sigma) - math.log(sigma / 2),
+    ),
     "StudentT": _Common(
-        ("nu", "mu", "sigma"), lambda r, n, nu, mu, sigma: mu + sigma * r.standard_t(nu, n), _minus_infinity
+        ("nu", "mu", "sigma"),
+        lambda r, n, nu, mu, sigma: mu + sigma * r.standard_t(nu, n),
+        _minus_infinity,
+        lambda x, nu, mu, sigma: _log_t((x - mu) / sigma, nu) - math.log(sigma),
     ),
-    "HalfStudentT": _Common(("nu", "sigma"), lambda r, n, nu, sigma: sigma * np.abs(r.standard_t(nu, n)), _zero),
+    "HalfStudentT": _Common(
+        ("nu", "sigma"),
+        lambda r, n, nu, sigma: sigma * np.abs(r.standard_t(nu, n)),
+        _zero,
+        lambda x, nu, sigma: _log_t(x / sigma, nu) - math.log(sigma / 2),
+    ),
     "Cauchy": _Common(
-        ("alpha", "beta"), lambda r, n, alpha, beta: alpha + beta * r.standard_cauchy(n), _minus_infinity
+        ("alpha", "beta"),
+        lambda r, n, alpha, beta: alpha + beta * r.standard_cauchy(n),
+        _minus_infinity,
+        lambda x, alpha, beta: _log_t((x - alpha) / beta, 1) - math.log(beta),
     ),
-    "HalfCauchy": _Common(("beta",), lambda r, n, beta: beta * np.abs(r.standard_cauchy(n)), _zero),
-    "Exponential": _Common(("lam",), lambda r, n, lam: r.exponential(1 / lam, n), _zero),
-    "Gamma": _Common(("alpha", "beta"), lambda r, n, alpha, beta: r.gamma(alpha, 1 / beta, n), _zero),
-    "InverseGamma": _Common(("alpha", "beta"), lambda r, n, alpha, beta: beta / r.gamma(alpha, 1, n), _zero),
-    "LogNormal": _Common(("mu", "sigma"), lambda r, n, mu, sigma: r.lognormal(mu, sigma, n), _zero),
-    "Flat": _Common((), _improper, _minus_infinity),
-    "HalfFlat": _Common((), _improper, _zero),
+    "HalfCauchy": _Common(
+        ("beta",),
+        lambda r, n, beta: beta * np.abs(r.standard_cauchy(n)),
+        _zero,
+        lambda x, beta: _log_t(x / beta, 1) - math.log(beta / 2),
+    ),
+    "Exponential": _Common(
+        ("lam",), lambda r, n, lam: r.exponential(1 / lam, n), _zero, lambda x, lam: math.log(lam) - lam * x
+    ),
+    "Gamma": _Common(("alpha", "beta"), lambda r, n, alpha, beta: r.gamma(alpha, 1 / beta, n), _zero, _log_gamma),
+    "InverseGamma": _Common(
+        ("alpha", "beta"),
+        lambda r, n, alpha, beta: beta / r.gamma(alpha, 1, n),
+        _zero,
+        lambda x, alpha, beta: _log_gamma(1 / x, alpha, beta) - 2 * np.log(x),
+    ),
+    "LogNormal": _Common(
+        ("mu", "sigma"),
+        lambda r, n, mu, sigma: r.lognormal(mu, sigma, n),
+        _zero,
+        lambda x, mu, sigma: _log_normal((np.log(x) - mu) / sigma) - math.log(sigma) - np.log(x),
+    ),
+    "Flat": _Common((), _improper, _minus_infinity, lambda x: np.zeros_like(x)),
+    "HalfFlat": _Common((), _improper, _zero, lambda x: np.zeros_like(x)),
     "Uniform": _Common(
-        ("lower", "upper"), lambda r, n, lower, upper: r.uniform(lower, upper, n), lambda lower, upper: lower
+        ("lower", "upper"),
+        lambda r, n, lower, upper: r.uniform(lower, upper, n),
+        lambda lower, upper: lower,
+        lambda x, lower, upper: np.where(x <= upper, -math.log(upper - lower), -np.inf),
     ),
 }

@@ -23,3 +23,4 @@ save_csv(with(Dyestuff2, data.frame(yield_ = Yield, batch = Batch)), "dyestuff2"
 save_csv(Pastes[c("strength", "batch", "cask")], "pastes")
 save_csv(cbpp[c("herd", "period", "incidence", "size")], "cbpp")
 save_csv(radon[c("floor", "county", "log_radon", "log_uranium")], "radon")
+save_csv(InstEval[c("s", "d", "studage", "lectage", "service", "dept", "y")], "insteval")

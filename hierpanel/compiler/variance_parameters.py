@@ -1,0 +1,86 @@
+"""A `ModelSpec` comes in; the unconstrained parameters ψ of a marginal density go out, with their log prior.
+
+ψ = (log sd of every sd that is estimated, tanh⁻¹ of every partial correlation, log sigma), factor by factor.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from hierpanel.compiler import scales
+from hierpanel.compiler.scales import Matrix, prior_name
+from hierpanel.spec import GroupSpec, ModelSpec, Prior
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class VarianceParameters:
+    """The coordinates of ψ.
+
+    names : (d,) of the sds ("sd_g[x]", on the prior's scale), partial correlations ("pcor_g[k]") and "sigma".
+    priors : (d,) the prior of each sd and of sigma, or the concentration a of 2 Beta(a, a) - 1.
+    fixed : name → the number at which an sd is fixed.
+    """
+
+    spec: ModelSpec
+    names: tuple[str, ...]
+    priors: tuple[Prior | float, ...]
+
+    def factors(self, psi: Array) -> list[Matrix]:
+        """Return F (q, q) of every grouping factor, nested lists of (P,) arrays; psi (P, d)."""
+        free = self._free(psi)
+        return [scales.covariance_factor(group, free) for group in self.spec.groups]
+
+    def sigma(self, psi: Array) -> Array:
+        """Return (P,) residual sds."""
+        return np.asarray(np.exp(psi[:, -1]))
+
+    def log_prior(self, psi: Array) -> Array:
+        """Return the log prior density of psi (P, d), its Jacobian included, (P,)."""
+        total = np.zeros(len(psi))
+        for value, prior in zip(psi.T, self.priors, strict=True):
+            if isinstance(prior, Prior):
+                total += prior.log_density(np.exp(value)) + value
+            else:  # x = (1 + tanh ψ)/2 ~ Beta(a, a), whose Jacobian is 2 x (1 - x)
+                log_x_1_x = -2 * (np.abs(value) + np.log1p(np.exp(-2 * np.abs(value))))
+                total += prior * log_x_1_x + math.log(2) - 2 * math.lgamma(prior) + math.lgamma(2 * prior)
+        return total
+
+    def _free(self, psi: Array) -> Mapping[str, Array]:
+        """Return the variables that `scales.covariance_factor` takes, sds one by one."""
+        free: dict[str, Array] = {}
+        place = 0
+        for group in self.spec.groups:
+            for k, sd in enumerate(group.sd):
+                if isinstance(sd, Prior):
+                    free[f"{prior_name('sd', group)}_{k}"] = np.exp(psi[:, place])
+                    place += 1
+            for number, size in _correlated(group):
+                entries = size * (size - 1) // 2
+                free[scales.partial_name(group, number)] = (1 + np.tanh(psi[:, place : place + entries])) / 2
+                place += entries
+        return free
+
+
+def variance_parameters(spec: ModelSpec) -> VarianceParameters:
+    """List the coordinates of ψ."""
+    names: list[str] = []
+    priors: list[Prior | float] = []
+    for group in spec.groups:
+        for coef, sd in zip(group.coefs, group.sd, strict=True):
+            if isinstance(sd, Prior):
+                names.append(f"sd_{group.name}[{coef}]")
+                priors.append(sd)
+        for number, size in _correlated(group):
+            a = scales.lkj_concentration(size, group.eta)
+            names += [f"{scales.partial_name(group, number)}[{k}]" for k in range(len(a))]
+            priors += [float(value) for value in a]
+    return VarianceParameters(spec, (*names, "sigma"), (*priors, spec.parameters["sigma"]))
+
+
+def _correlated(group: GroupSpec) -> list[tuple[int, int]]:
+    """Return (number, size) of each correlated block."""
+    return [(number, block.size) for number, block in enumerate(group.blocks) if block.correlated]

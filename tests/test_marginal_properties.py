@@ -1,0 +1,154 @@
+"""Random small tables, extreme ψ and priors come in; marginal densities go out: numbers, right ones, in any row order."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal, localcontext
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pymc as pm
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+import hierpanel as hp
+from hierpanel.compiler.marginal import Marginal, marginal
+from hierpanel.data.design import Design
+from hierpanel.data.moments import moments
+from hierpanel.errors import FitError, HierpanelError
+from hierpanel.spec import priors as prior_module
+
+Array = np.ndarray
+P = hp.Prior
+LOG_2PI = Decimal("1.837877066409345483560659472811235279722794947275566825634303")
+FORMULAS = [
+    "y ~ x",
+    "y ~ x + (1 | g)",
+    "y ~ 0 + z + (x | g)",
+    "y ~ x + (x + z || g)",
+    "y ~ x + z + (x + z | g)",
+    "y ~ x + (x | g) + (z | h)",
+    "y ~ z + (0 + x | g) + (1 | h) + (1 | g:h)",
+    "y ~ z + (x + I(x**2) + I(x**3) | g)",
+    "y ~ x + fe(g)",
+    "y ~ 0 + x + fe(g) + (1 | h)",
+]
+SCALES = st.sampled_from([1e-8, 1.0, 1e8])
+
+
+@st.composite
+def tables(draw: Any) -> pd.DataFrame:
+    """Levels of one row and of many, x and z that are constant in some units, columns of very unlike sizes."""
+    n = draw(st.integers(4, 14))
+    levels, quarters = st.integers(0, 4), st.integers(-8, 8)
+    g, h, x, y = (
+        np.array(draw(st.lists(kind, min_size=n, max_size=n))) for kind in (levels, levels, quarters, quarters)
+    )
+    z = np.array(draw(st.lists(quarters, min_size=5, max_size=5)))[g] + np.where(draw(st.booleans()), h, 0)
+    x, y, z = (column / 4 * draw(SCALES) for column in (x, y, z))
+    return pd.DataFrame({"y": y, "x": x, "z": z, "g": g, "h": h, "w": 1 + h / 4})
+
+
+def compiled(formula: str, df: pd.DataFrame) -> tuple[hp.Model, Marginal] | None:
+    """The model, or None where it is refused in words."""
+    try:
+        model = hp.Model(formula, df, weights="w")
+        return model, marginal(model.spec, moments(model.design))
+    except HierpanelError as error:
+        assert str(error)
+        return None
+
+
+exact = np.frompyfunc(lambda value: Decimal(float(value)), 1, 1)
+
+
+def dense(model: hp.Model, M: Marginal, psi: Array) -> tuple[float, float]:
+    """log p(y | ψ) from the Gaussian of the rows, in 60 digits, and how far rounding may lead away from it."""
+    design, spec = model.design, model.spec
+    noise = exact(M.parameters.sigma(psi[None]))[0] ** 2 / exact(design.weights)
+    X = exact(design.X) - exact(spec.center)
+    y = exact(design.y) - X @ exact([prior.values["mu"] for prior in spec.beta])
+    B = X * exact([prior.values["sigma"] for prior in spec.beta])
+    V, condition = np.diag(noise) + B @ B.T, 0.0
+    for data, group, rows in zip(design.groups, spec.groups, M.parameters.factors(psi[None]), strict=True):
+        F, Z = exact([[np.ravel(entry)[0] for entry in row] for row in rows]), exact(data.Z) - exact(group.center)
+        V = V + np.where(data.codes[:, None] == data.codes, Z @ F @ (Z @ F).T, Decimal(0))
+        size = Z**2 @ (F**2).sum(axis=1) / noise
+        condition = max(condition, np.bincount(data.codes, size.astype(float)).max())
+    terms = [-len(y) * LOG_2PI / 2]
+    for j in range(len(y)):  # pivot by pivot
+        terms += [-V[j, j].ln() / 2, -(y[j] ** 2) / V[j, j] / 2]
+        ratio = V[j + 1 :, j] / V[j, j]
+        y[j + 1 :] -= ratio * y[j]
+        V[j + 1 :, j + 1 :] -= ratio[:, None] * V[j, j + 1 :]
+    allowed = 1e-10 * float(max(abs(term) for term in terms)) + 10 * np.finfo(float).eps * condition
+    return float(sum(terms)), allowed
+
+
+def psi_near(M: Marginal, seed: int) -> Array:
+    return M.start + np.random.default_rng(seed).uniform(-1, 1, (3, len(M.start)))
+
+
+@given(tables(), st.sampled_from(FORMULAS), st.integers(0, 9))
+@settings(deadline=None, max_examples=150)
+def test_densities_of_random_tables_are_dense_ones_or_refused_in_words(
+    df: pd.DataFrame, formula: str, seed: int
+) -> None:
+    found = compiled(formula, df)
+    if found is None:
+        return
+    psi = psi_near(found[1], seed)
+    for point, value in zip(psi, found[1].log_likelihood(psi), strict=True):
+        with localcontext(prec=60):
+            expected, allowed = dense(*found, point)
+        assert value == pytest.approx(expected, abs=allowed, rel=0)
+
+
+def twelve(numbers: Any) -> Any:
+    return st.lists(numbers, min_size=12, max_size=12).map(np.array)
+
+
+@given(tables(), st.sampled_from(FORMULAS), twelve(st.floats()), twelve(st.sampled_from([-29, -15, -5, 0, 5, 15, 29])))
+@settings(deadline=None, max_examples=150)
+def test_the_density_is_a_number_or_minus_infinity_at_any_psi(
+    df: pd.DataFrame, formula: str, anywhere: Array, far: Array
+) -> None:
+    found = compiled(formula, df)
+    if found is None:
+        return
+    M = found[1]
+    psi = np.stack([anywhere[: len(M.start)], M.start + far[: len(M.start)]])
+    for value in (*M.log_density(psi), *M.log_likelihood(psi)):
+        assert np.isfinite(value) or value == -np.inf
+
+
+def part(design: Design, rows: Array) -> Design:
+    """The design of some of the rows."""
+    groups = []
+    for group in design.groups:
+        seen, codes = np.unique(group.codes[rows], return_inverse=True)
+        groups.append(replace(group, levels=group.levels[seen], codes=codes, Z=group.Z[rows]))
+    columns = {name: getattr(design, name)[rows] for name in ("y", "X", "offset", "weights", "index")}
+    return replace(design, groups=tuple(groups), **columns)
+
+
+@given(tables(), st.sampled_from(FORMULAS), st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=100)
+def test_rows_count_in_any_order_and_in_any_parts(df: pd.DataFrame, formula: str, random: Any) -> None:
+    found = compiled(formula, df)
+    if found is None:
+        return
+    model, M = found
+    order = np.array(random.sample(range(model.design.n), model.design.n))
+    cut = random.randrange(1, model.design.n)
+    psi = psi_near(M, 1)
+    expected = M.log_likelihood(psi)
+    shuffled = marginal(model.spec, moments(part(model.design, order)))
+    added = moments(part(model.design, order[:cut])) + moments(part(model.design, order[cut:]))
+    for other in (shuffled, marginal(model.spec, added)):
+        np.testing.assert_allclose(other.log_likelihood(psi), expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+    reread = compiled(formula, df.iloc[order])
+    assert reread is not None
+    np.testing.assert_allclose(reread[1].log_density(psi), M.log_density(psi), rtol=1e-9)
