@@ -1,4 +1,4 @@
-"""Effective draws per second of sampling on `wage_sim` with random slopes: ours against Bambi, same draws and chains.
+"""Effective draws per second of NUTS on `wage_sim` with random slopes: ours against Bambi, same draws and chains.
 
 The smallest bulk ESS over the coefficients, the group sds, sigma and the correlation (ours alone: Bambi's effects are
 independent). Compilation is not counted on either side; each is run twice and the second run is timed.
@@ -8,23 +8,16 @@ import logging
 import time
 import warnings
 
-import numpy as np
+from common import smallest_ess, smallest_ess_of
 
 import hierpanel as hp
-from hierpanel.inference.diagnostics import diagnose
 
 DRAWS = {"draws": 1000, "tune": 1000, "chains": 4}
 
 
-def smallest(arrays: list[np.ndarray]) -> float:
-    draws = np.concatenate([a.reshape(*a.shape[:2], -1) for a in arrays], axis=2)
-    return float(np.nanmin(diagnose(draws)[0]))
-
-
 def ours(formula: str, df) -> tuple[float, float, int]:
-    fit = hp.Model(formula, df).fit(**DRAWS, seed=1, progress=False)
-    names = [n for n in fit.idata["posterior"].data_vars if not n.startswith("b_")]
-    return smallest([fit.draws(n) for n in names]), fit.timing["sampling"], fit.diagnostics()["divergences"]
+    fit = hp.Model(formula, df).fit("nuts", **DRAWS, seed=1, progress=False)
+    return smallest_ess_of(fit), fit.timing["sampling"], fit.diagnostics()["divergences"]
 
 
 def bambi(formula: str, df) -> tuple[float, float, int]:
@@ -40,7 +33,7 @@ def bambi(formula: str, df) -> tuple[float, float, int]:
     groups = ("1|worker", "experience|worker", "1|worker_offset", "experience|worker_offset")
     names = [n for n in posterior.data_vars if n not in groups and posterior[n].ndim == 2]
     diverging = int(idata["sample_stats"]["diverging"].sum())
-    return smallest([posterior[n].values for n in names]), float(reported or seconds), diverging
+    return smallest_ess([posterior[n].values for n in names]), float(reported or seconds), diverging
 
 
 def main() -> None:

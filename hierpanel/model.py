@@ -167,6 +167,8 @@ class Model:
 
         nuts.check(draws, chains, tune, seed, cores, target_accept)
         _check_memory(effects_memory)
+        if parameterization not in ("noncentered", "centered"):
+            raise FitError(f"parameterization is 'noncentered' or 'centered', not {parameterization!r}")
         reason = ""
         if method != "nuts":
             if method == "marginal" and (target_accept is not None or parameterization != "noncentered"):
@@ -175,7 +177,7 @@ class Model:
                 return self._fit_marginal(draws, chains, tune, seed, effects_memory, progress)
             except RouteError as refused:
                 if method == "marginal":
-                    raise FitError(f"{refused}; method='nuts' fits this model") from refused
+                    raise RouteError(f"no marginal route: {refused}; method='nuts' fits this model") from refused
                 reason = str(refused)
         return self._fit_nuts(draws, chains, tune, seed, cores, target_accept, parameterization, progress, reason)
 

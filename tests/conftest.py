@@ -24,9 +24,9 @@ def made() -> Callable[..., Fit]:
 
 @pytest.fixture(scope="session")
 def slopes() -> Fit:
-    """Reaction times with correlated intercepts and slopes, sampled."""
+    """Reaction times with correlated intercepts and slopes, sampled by NUTS."""
     formula = "reaction ~ days + (days | subject)"
-    return hp.fit(formula, hp.datasets.load("sleepstudy"), draws=500, tune=500, seed=1, progress=False)
+    return hp.fit(formula, hp.datasets.load("sleepstudy"), method="nuts", draws=500, tune=500, seed=1, progress=False)
 
 
 @pytest.fixture(scope="session")

@@ -333,6 +333,11 @@ ROWS = [
         "an unknown parameterization", sampled(parameterization="both"),
         hp.FitError, ("'noncentered' or 'centered'", "'both'"),
     ),
+    Row(
+        "a route that the model does not have",
+        lambda df, made: hp.fit("wage ~ age", df, family="student_t", method="marginal"),
+        hp.RouteError, ("student_t", "'nuts'"),
+    ),
     Row("an unknown method", sampled(method="mle"), hp.FitError, ("'nuts'", "'mle'")),
     Row("an unknown option", lambda df, made: hp.fit("wage ~ age", df, iter=9), hp.FitError, ("'iter'", "draws")),
     # questions to a fit

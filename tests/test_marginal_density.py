@@ -1,7 +1,7 @@
 """Tables and ψ come in; marginal densities and draws go out, as of dense Gaussians in 60 digits and of PyMC's graph."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import cached_property
@@ -15,8 +15,7 @@ from pytensor import function
 from pytensor.compile.mode import Mode
 
 import hierpanel as hp
-from hierpanel.compiler import elimination, noncentered, scales
-from hierpanel.compiler import marginal as module
+from hierpanel.compiler import noncentered, scales
 from hierpanel.compiler.marginal import Marginal, marginal
 from hierpanel.data.moments import moments
 
@@ -24,7 +23,6 @@ Array = np.ndarray
 P = hp.Prior
 # a flat prior is a Normal one of this sd, but for its constant
 FLAT = Decimal(10) ** 15
-NOTHING: Mapping[str, Array] = {}
 LOG_2PI = Decimal("1.837877066409345483560659472811235279722794947275566825634303")
 
 exact = np.frompyfunc(lambda value: Decimal(float(value)), 1, 1)
@@ -49,30 +47,22 @@ def table(layout: str) -> pd.DataFrame:
         b, u = np.concatenate([i[:3], rng.integers(0, 3, 33)]), np.concatenate([i[:9], rng.integers(0, 9, 27)])
         c, t = np.concatenate([[3, 0, 1, 2], rng.choice(4, 32, p=[0.6, 0.2, 0.15, 0.05])]), rng.permutation(i % 4)
     x, year = np.array([1.8, 0.3, 3.5, 2.2])[t], 2000.0 + t
-    more = {f"s{k}": rng.normal(k, 1, 36) for k in range(5)}
-    w = rng.uniform(0.5, 3, 36)
+    more = {f"s{k}": rng.normal(k, 1, 36) for k in range(5)} | {"w": rng.uniform(0.5, 3, 36)}
     y = 4 + x + 0.5 * a - 0.7 * b + 0.4 * c + 1.3 * rng.normal(size=36)
-    return pd.DataFrame({"y": y, "x": x, "year": year, "w": w, **more} | dict(a=a, b=b, c=c, e=e, f=f, u=u, t=t))
+    return pd.DataFrame({"y": y, "x": x, "year": year, **more} | dict(a=a, b=b, c=c, e=e, f=f, u=u, t=t))
 
 
 LAYOUTS = {"balanced": {}, "unbalanced": {}, "weighted": {"weights": "w"}}
 MORE = ["x", "x + s0", "x + s0 + s1", "x + s0 + s1 + s2", "x + s0 + s1 + s2 + s3"]
 SOME = {
-    "sd_c[Intercept]": P("Exponential", lam=0.7),
-    "sd_c[x]": P("Gamma", alpha=2.5, beta=1.3),
-    "sd_c[s0]": P("InverseGamma", alpha=3, beta=2),
-    "sd_c[s1]": P("LogNormal", mu=0.2, sigma=0.8),
-    "cor_c": P("LKJ", eta=1.7),
-    "sigma": P("HalfNormal", sigma=1.4),
-}
+    "sd_c[Intercept]": P("Exponential", lam=0.7), "sd_c[x]": P("Gamma", alpha=2.5, beta=1.3),
+    "sd_c[s0]": P("InverseGamma", alpha=3, beta=2), "sd_c[s1]": P("LogNormal", mu=0.2, sigma=0.8),
+    "cor_c": P("LKJ", eta=1.7), "sigma": P("HalfNormal", sigma=1.4),
+}  # fmt: skip
 OTHER = {
-    "sd_c[Intercept]": P("Uniform", lower=0, upper=50),
-    "sd_c[x]": P("HalfCauchy", beta=1.1),
-    "sd_c[s0]": P("HalfFlat"),
-    "cor_c": P("LKJ", eta=0.6),
-    "sd_u": P("Weibull", alpha=2, beta=1),
-    "sigma": P("HalfStudentT", nu=4, sigma=1.2),
-}
+    "sd_c[Intercept]": P("Uniform", lower=0, upper=50), "sd_c[x]": P("HalfCauchy", beta=1.1), "sd_c[s0]": P("HalfFlat"),
+    "cor_c": P("LKJ", eta=0.6), "sd_u": P("Weibull", alpha=2, beta=1), "sigma": P("HalfStudentT", nu=4, sigma=1.2),
+}  # fmt: skip
 STRUCTURES: dict[str, dict[str, Any]] = {
     "y ~ 1": {},
     "y ~ x + s0": {},
@@ -105,26 +95,24 @@ STRUCTURES: dict[str, dict[str, Any]] = {
     "y ~ s0 + fe(u) + fe(b) + (0 + s0 + s1 | u) + (1 | c)": {},
 }
 GROUPED = [formula for formula in STRUCTURES if "(" in formula.replace("offset(", "")]
-# every way through the code, by the numbers that decide
-PATHS: dict[str, dict[Any, dict[str, int]]] = {
-    "as it is": {},
-    "nothing shared": {elimination: {"MOST_SHARED": -1}},
-    "all dense": {elimination: {"MOST_PRODUCTS": -1}},
-    "LAPACK": {module: {"LARGE": 1}},
-    "LAPACK, all dense": {module: {"LARGE": 2}, elimination: {"MOST_PRODUCTS": -1}},
-    "piecemeal": {module: {"NUMBERS": 1, "LEVELS": 2}, elimination: {"CELLS": 1}},
-    "nothing shared, piecemeal": {module: {"NUMBERS": 1, "LEVELS": 2}, elimination: {"MOST_SHARED": -1}},
-}
+# every way through the code, by the numbers that decide: nothing shared, all dense, by LAPACK, piecemeal
+PATHS: list[dict[str, int]] = [
+    {},
+    {"elimination.MOST_PRODUCTS": -1},
+    {"marginal.LARGE": 1},
+    {"marginal.LARGE": 2, "elimination.MOST_PRODUCTS": -1},
+    {"marginal.NUMBERS": 1, "marginal.LEVELS": 2, "elimination.CELLS": 1},
+    {"marginal.NUMBERS": 1, "marginal.LEVELS": 2, "elimination.MOST_SHARED": -1},
+]
 
 
 def by_every_path(model: hp.Model) -> Iterator[Marginal]:
     """The marginal model by every path, which stays open until the next."""
     sums = moments(model.design)
-    for changes in PATHS.values():
+    for changes in PATHS:
         with pytest.MonkeyPatch.context() as patch:
-            for where, values in changes.items():
-                for name, value in values.items():
-                    patch.setattr(where, name, value)
+            for name, value in changes.items():
+                patch.setattr(f"hierpanel.compiler.{name}", value)
             yield marginal(model.spec, sums)
 
 
@@ -160,32 +148,36 @@ class Part:
 class Dense:
     """y - offset = Σ Z (mean + F v) + ε on the scale of the priors, given ψ (d,); known effects are taken off y."""
 
-    def __init__(self, model: hp.Model, M: Marginal, psi: Array, known: Mapping[str, Array] = NOTHING):
+    def __init__(self, model: hp.Model, M: Marginal, psi: Array, known: dict[str, Array] | None = None):
         design, spec = model.design, model.spec
         self.parts, self.flat, n = {}, sum(prior.name == "Flat" for prior in spec.beta), design.n
         if spec.coefs:
             mean = exact([prior.values.get("mu", 0.0) for prior in spec.beta])
-            F = np.diag([sd_of(prior) for prior in spec.beta])
+            sds = [FLAT if prior.name == "Flat" else Decimal(prior.values.get("sigma", 1.0)) for prior in spec.beta]
+            F = np.diag(sds)
             self.parts[""] = Part(exact(design.X) - exact(spec.center), np.zeros(n, int), 1, F, mean)
         for data, group, rows in zip(design.groups, spec.groups, M.parameters.factors(psi[None]), strict=True):
             F = exact([[np.ravel(entry)[0] for entry in row] for row in rows])
             Z = exact(data.Z) - exact(group.center)
             self.parts[data.name] = Part(Z, data.codes, len(data.levels), F, 0 * F[0])
         self.residual = exact(design.y) - exact(design.offset)
-        for part, value in [(self.parts.pop(name), value) for name, value in known.items() if name in self.parts]:
+        for part, value in [
+            (self.parts.pop(name), value) for name, value in (known or {}).items() if name in self.parts
+        ]:
             self.residual = self.residual - (part.Z * exact(value)[part.codes]).sum(axis=1)
         for part in self.parts.values():
             self.residual = self.residual - part.Z @ part.mean
         weights = np.ones(n) if design.weights is None else design.weights
         self.noise = exact(M.parameters.sigma(psi[None]))[0] ** 2 / exact(weights)
 
-    @property
+    @cached_property
     def condition(self) -> float:
         """The largest λ²N of a level and column: by as many ε does 1 + λ²N round, and log determinants with it."""
-        size = [
-            (part.Z**2 @ (part.F**2).sum(axis=1) / self.noise, part.codes) for name, part in self.parts.items() if name
-        ]
-        return max((np.bincount(codes, values.astype(float)).max() for values, codes in size), default=0.0)
+        factors = [part for name, part in self.parts.items() if name]
+        sizes = [(part.Z**2 @ (part.F**2).sum(axis=1) / self.noise).astype(float) for part in factors]
+        return max(
+            (np.bincount(part.codes, size).max() for part, size in zip(factors, sizes, strict=True)), default=0.0
+        )
 
     @cached_property
     def terms(self) -> list[Decimal]:
@@ -196,7 +188,7 @@ class Dense:
             V = V + np.where(part.codes[:, None] == part.codes, U @ U.T, Decimal(0))
         L = cholesky(V)
         z = solve(L, self.residual)
-        return [-len(z) * LOG_2PI / 2, -log_sum(np.diag(L)), -z @ z / 2, self.flat * (FLAT.ln() + LOG_2PI / 2)]
+        return [-len(z) * LOG_2PI / 2, -np.prod(np.diag(L)).ln(), -z @ z / 2, self.flat * (FLAT.ln() + LOG_2PI / 2)]
 
     def posterior(self) -> tuple[Array, Array]:
         """The mean of v, and the Cholesky factor of its precision."""
@@ -218,14 +210,6 @@ class Dense:
             start = at.stop
         at = slice(None) if name is None else places[name]
         return (S @ mean.astype(float) + shift)[at], (S @ covariance @ S.T)[at, at]
-
-
-def sd_of(prior: hp.Prior) -> Decimal:
-    return FLAT if prior.name == "Flat" else Decimal(prior.values.get("sigma", 1.0))
-
-
-def log_sum(values: Array) -> Decimal:
-    return sum((value.ln() for value in values), Decimal(0))
 
 
 def cholesky(V: Array) -> Array:
@@ -268,14 +252,13 @@ def test_the_density_is_a_dense_gaussian_by_every_path(formula: str, layout: str
     assert_dense(hp.Model(formula, table(layout), **LAYOUTS[layout], **STRUCTURES[formula]), points)
 
 
-@pytest.mark.parametrize("layout", ["balanced", "weighted"])
-@pytest.mark.parametrize("formula", GROUPED)
-def test_the_density_with_sds_of_up_to_a_million_times_their_start(formula: str, layout: str) -> None:
+@pytest.mark.parametrize("formula", [formula for formula in STRUCTURES if "|" in formula])
+def test_the_density_with_sds_of_up_to_a_million_times_their_start(formula: str) -> None:
     def wide(M: Marginal) -> Array:
         sd = np.array([name.startswith("sd_") for name in M.parameters.names])
         return M.start + np.log([[10], [100], [1e3], [1e4], [1e6]]) * sd
 
-    assert_dense(hp.Model(formula, table(layout), **LAYOUTS[layout], **STRUCTURES[formula]), wide)
+    assert_dense(hp.Model(formula, table("weighted"), weights="w", **STRUCTURES[formula]), wide)
 
 
 @pytest.mark.parametrize("factor", ["fe(u)", "(year | u)", "(year || u)", "(1 | u) + (1 | b)"])
@@ -289,13 +272,6 @@ def test_calendar_years_that_are_not_centred_keep_their_digits(formula: str, fac
     for layout in LAYOUTS:
         model = hp.Model(f"{formula} + {factor}", table(layout), center=False, **LAYOUTS[layout])
         assert_dense(model, likely)
-
-
-def test_a_normal_prior_may_be_given_by_its_precision() -> None:
-    by_sd, by_precision = ({"beta[x]": P("Normal", mu=1, **spread)} for spread in ({"sigma": 0.5}, {"tau": 4}))
-    models = [hp.Model("y ~ x + (1 | c)", table("unbalanced"), priors=p) for p in (by_sd, by_precision)]
-    M, other = (marginal(model.spec, moments(model.design)) for model in models)
-    np.testing.assert_allclose(other.log_likelihood(points(M)), M.log_likelihood(points(M)), rtol=1e-13)
 
 
 # --- draws ------------------------------------------------------------------------------------------------------------
@@ -315,7 +291,6 @@ class UnitNormals:
         z[1 + self.used + np.arange(numbers), np.arange(numbers)] = 1
         self.used += numbers
         z = z.reshape(self.points, *inner)
-        assert shape == (z if points_first else np.moveaxis(z, 0, -1)).shape
         return z if points_first else np.moveaxis(z, 0, -1)
 
 
@@ -325,17 +300,17 @@ def assert_covariances_equal(found: Array, expected: Array) -> None:
     np.testing.assert_allclose(found / np.outer(sd, sd), expected / np.outer(sd, sd), rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ["balanced", "weighted"])
 @pytest.mark.parametrize("formula", STRUCTURES)
 def test_draws_have_the_dense_mean_and_covariance_by_every_path(formula: str, layout: str) -> None:
     """A draw is an affine map of the normals: feeding 0 and unit vectors shows it whole."""
     model = hp.Model(formula, table(layout), **LAYOUTS[layout], **STRUCTURES[formula])
     names = [group.name for group in model.spec.groups]
-    moments_of: list[tuple[Array, Array]] = []
+    dense: list[tuple[Array, Array]] = []
     for M in by_every_path(model):
         psi = points(M)[[1, 4, 6]]
-        moments_of = moments_of or [Dense(model, M, point).effects() for point in psi]
-        for point, (mean, covariance) in zip(psi, moments_of, strict=True):
+        dense = dense or [Dense(model, M, point).effects() for point in psi]
+        for point, (mean, covariance) in zip(psi, dense, strict=True):
             normals = UnitNormals(M, len(mean))
             draw = M.draw(np.tile(point, (normals.points, 1)), normals, names)
             assert normals.used == len(mean)
@@ -408,9 +383,6 @@ class Graph:
         found = self.call(*(np.asarray(values[name]) for name in self.values))
         return {name: float(np.sum(term)) for name, term in zip(self.names, found, strict=True)}
 
-    def is_of_variance(self, name: str) -> bool:
-        return name.startswith(("sd_", "pcor_", "sigma"))
-
 
 def variance_values(model: hp.Model, M: Marginal, psi: Array) -> tuple[dict[str, Array], float]:
     """ψ in the graph's variables, and log |d them / d ψ|."""
@@ -436,7 +408,7 @@ def effect_values(model: hp.Model, dense: Dense, draw: Any) -> tuple[dict[str, A
         u = np.stack([solve(part.F, exact(row) - part.mean) for row in b])
         if not name:
             values[scales.prior_name("beta", model.spec)] = b[0]
-            jacobian -= log_sum(part.F.diagonal())
+            jacobian -= np.prod(part.F.diagonal()).ln()
             total += b[0, 0] if model.spec.has_intercept else 0.0
         elif name not in fixed:
             values[f"u_{name}"] = u.T.astype(float)
@@ -445,12 +417,10 @@ def effect_values(model: hp.Model, dense: Dense, draw: Any) -> tuple[dict[str, A
             values[f"u_{name}"] = np.delete(u, place, axis=1).T.astype(float)
             jacobian -= len(b) * part.F[place, place].ln()
             if name != fixed[0]:  # a mean and deviations, which sum to 0: a rotation but for the mean's scale
-                values |= {
-                    f"location_{name}": b[:, place].mean(),
-                    f"deviation_{name}": b[:, place] - b[:, place].mean(),
-                }
+                location = b[:, place].mean()
+                values |= {f"location_{name}": location, f"deviation_{name}": b[:, place] - location}
                 jacobian += Decimal(len(b)).ln() / 2
-                total += values[f"location_{name}"]
+                total += location
         v.append(u.ravel())
     for name in fixed[:1]:
         values[f"total_{name}"] = draw.effects[name][0][:, 0] + total
@@ -461,8 +431,7 @@ def effect_values(model: hp.Model, dense: Dense, draw: Any) -> tuple[dict[str, A
 def test_the_density_is_the_joint_of_pymcs_graph_over_the_conditional(formula: str) -> None:
     """log p(y | ψ) = log p(y, θ | ψ) - log p(θ | y, ψ) for any θ = (coefficients, effects); and log p(ψ) is PyMC's."""
     model = hp.Model(formula, table("weighted"), weights="w", **STRUCTURES[formula])
-    M, graph = marginal(model.spec, moments(model.design)), Graph(model)
-    rng = np.random.default_rng(5)
+    M, graph, rng = marginal(model.spec, moments(model.design)), Graph(model), np.random.default_rng(5)
     for psi in points(M)[[0, 1, 5]]:
         dense = Dense(model, M, psi)
         draw = M.draw(psi[None], lambda factor, levels, shape: rng.standard_normal(shape), M.names)
@@ -471,9 +440,9 @@ def test_the_density_is_the_joint_of_pymcs_graph_over_the_conditional(formula: s
         found = graph(values | of_variance)
         mean, C = dense.posterior()
         away = C.T @ (v - mean)
-        conditional = [-len(v) * LOG_2PI / 2, log_sum(C.diagonal()), -away @ away / 2, jacobian]
-        joint = [Decimal(value) for name, value in found.items() if not graph.is_of_variance(name)]
-        check(M.log_likelihood(psi[None])[0], dense, [*joint, *(-term for term in conditional)])
-        log_prior = sum(value for name, value in found.items() if graph.is_of_variance(name)) + jacobian_of_variance
+        conditional = [-len(v) * LOG_2PI / 2, np.prod(C.diagonal()).ln(), -away @ away / 2, jacobian]
+        names = [name for name in found if name.startswith(("sd_", "pcor_", "sigma"))]
+        log_prior = jacobian_of_variance + sum(found.pop(name) for name in names)
+        check(M.log_likelihood(psi[None])[0], dense, [*map(Decimal, found.values()), *(-term for term in conditional)])
         # PyMC's half-t holds log 2 in single precision
         np.testing.assert_allclose(M.log_density(psi[None]) - M.log_likelihood(psi[None]), log_prior, atol=1e-7)

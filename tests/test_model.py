@@ -227,7 +227,7 @@ def test_draws_and_chains_are_those_asked_for() -> None:
         ("target_accept", 2, "target_accept must be a number between 0 and 1, not 2"),
         ("target_accept", "0.9", "target_accept must be a number between 0 and 1, not '0.9'"),
         ("parameterization", "wide", "parameterization is 'noncentered' or 'centered', not 'wide'"),
-        ("method", "vi", "method is 'auto' or 'nuts', not 'vi'"),
+        ("method", "vi", "method is 'auto', 'marginal' or 'nuts', not 'vi'"),
     ],
 )
 def test_options_are_checked(option: str, value: Any, message: str, sleep: pd.DataFrame) -> None:

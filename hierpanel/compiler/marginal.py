@@ -89,7 +89,7 @@ class Conditional:
 
 
 @dataclass(frozen=True)
-class _Solved:
+class Solved:
     """The dense matrix's factor at P points: L (P, k, k) of (u, β, y), s_yy (P,), and the elimination before it."""
 
     L: Array
@@ -135,7 +135,7 @@ class Marginal:
         found = np.full(len(psi), -np.inf)
         near = np.flatnonzero((np.abs(psi - self.start) < FURTHEST).all(axis=1))
         for points in steps(self.chunks(len(near))):
-            found[near[points]] = self._solve(psi[near[points]]).log_likelihood
+            found[near[points]] = self.solve(psi[near[points]]).log_likelihood
         return found
 
     def chunks(self, count: int) -> list[slice]:
@@ -152,8 +152,8 @@ class Marginal:
         normals : (factor, levels, shape) → standard normal numbers; the factor is -1 for the coefficients
         effects : names of the factors whose effects are returned
         """
-        solved = self._solve(psi)
-        inner, p = self._inner, len(self.mean)
+        solved = self.solve(psi)
+        inner, p = self.inner, len(self.mean)
         z = normals(-1, slice(0, p), (len(psi), p))
         last = solved.L[:, -1, :-1]
         gamma = _backward(solved.L[:, inner : inner + p, inner : inner + p], last[:, inner:] + z)
@@ -191,7 +191,8 @@ class Marginal:
         return self.names.index(name) < len(self.plan.stages)
 
     @property
-    def _inner(self) -> int:
+    def inner(self) -> int:
+        """Columns of the dense factors."""
         return self.plan.width - self.plan.sizes[self.plan.W][1]
 
     def _relative(self, psi: Array) -> tuple[list[Array], Array]:
@@ -213,10 +214,11 @@ class Marginal:
         p = len(self.mean)
         return np.asarray(np.linalg.solve(self.to_beta_c[:, :p], (beta_c - self.to_beta_c[:, p]).T).T)
 
-    def _solve(self, psi: Array) -> _Solved:
+    def solve(self, psi: Array) -> Solved:
+        """Eliminate the effects and factorise what is left, at points psi (P, d)."""
         factors, sigma = self._relative(psi)
         eliminated = self.plan.eliminate(factors)
-        k, p, inner = self.plan.width, len(self.mean), self._inner
+        k, p, inner = self.plan.width, len(self.mean), self.inner
         matrix = self.plan.dense_matrix(eliminated, factors, sigma)
         bordered = matrix.reshape(k, k, -1) if k >= LARGE else np.moveaxis(matrix.reshape(k, k, -1), 2, 0).copy()
         bordered = np.moveaxis(bordered, 2, 0) if k >= LARGE else bordered
@@ -237,16 +239,16 @@ class Marginal:
                 - 0.5 * residual
             )
         value = np.where(np.isfinite(value) & (residual > 0), value, -np.inf)
-        return _Solved(L, s_yy, eliminated, factors, sigma, value)
+        return Solved(L, s_yy, eliminated, factors, sigma, value)
 
     def _effects(
-        self, solved: _Solved, gamma: Array, normals: Normals, wanted: Sequence[str], known: dict[int, Array]
+        self, solved: Solved, gamma: Array, normals: Normals, wanted: Sequence[str], known: dict[int, Array]
     ) -> dict[int, Array]:
         """Draw effects (J, q, P) factor by factor, the last eliminated first, as far as they are wanted."""
         if not wanted:
             return {}
         points, omega, last = len(gamma), self._omega(gamma), min(self.names.index(name) for name in wanted)
-        inner, p, L = self._inner, len(self.mean), solved.L
+        inner, p, L = self.inner, len(self.mean), solved.L
         if inner:
             z = normals(len(self.names), slice(0, inner), (points, inner))
             moved = np.einsum("pij,pi->pj", L[:, inner : inner + p, :inner], gamma)

@@ -25,7 +25,9 @@ LogDensity = Callable[[Array], Array]
 # larger than the one before.
 EVEN, ROUNDS, GROWTH = 0.85, 8, 1.5
 COMPONENTS = 4
-# The mixture is fitted to weights to this power: it comes out a little wider than the density.
+# Points, drawn by their weights, that a mixture is fitted to.
+RESAMPLED = 5000
+# Weights are raised to this power for it: the mixture comes out a little wider than the density.
 TEMPER = 0.8
 
 
@@ -52,16 +54,19 @@ class Chains:
     accepted: Array
 
 
-def adapt(log_density: LogDensity, start: Array, points: int, chains: int, rng: np.random.Generator) -> Proposal:
+def adapt(
+    log_density: LogDensity, start: Array, reach: Array, points: int, chains: int, rng: np.random.Generator
+) -> Proposal:
     """Find a proposal that resembles the density.
 
     Parameters
     ----------
     log_density : (n, d) → (n,), minus infinity outside the support
     start : (d,) a point near the mode
+    reach : (d,) how far tails may go that the bulk does not show, in each coordinate
     points : evaluated in each round of adaptation
     """
-    proposal = mixture.around(*_curvature(log_density, *maximise(log_density, start)))
+    proposal = mixture.around(*_curvature(log_density, *maximise(log_density, start)), reach)
     best: tuple[float, Mixture] = (0.0, proposal)
     used: list[tuple[int, Mixture]] = []
     x, log_p = np.empty((0, len(start))), np.empty(0)
@@ -77,8 +82,8 @@ def adapt(log_density: LogDensity, start: Array, points: int, chains: int, rng: 
             break
         # weights of early rounds may sit on a few points: cut at √n times their mean (Ionides, 2008)
         tempered = np.minimum(_normalised(TEMPER * (log_p - log_q)), len(x) ** -0.5)
-        components = COMPONENTS if len(x) > 100 * len(start) else 1
-        proposal = mixture.fit(x, tempered / tempered.sum(), components, rng)
+        chosen = x[rng.choice(len(x), size=min(len(x), RESAMPLED), p=tempered / tempered.sum())]
+        proposal = mixture.fit(chosen, COMPONENTS if len(x) > 100 * len(start) else 1, reach, rng)
     return Proposal(best[1], x[rng.choice(len(x), size=chains, p=_normalised(log_p - log_q))], best[0])
 
 

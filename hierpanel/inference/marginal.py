@@ -13,6 +13,7 @@ from hierpanel.data.design import Design
 from hierpanel.errors import RouteError
 from hierpanel.inference import effects, independence
 from hierpanel.inference.coordinates import Coordinates
+from hierpanel.inference.diagnostics import diagnose
 from hierpanel.inference.effects import State
 from hierpanel.inference.progress import Progress
 from hierpanel.spec import ModelSpec, Prior
@@ -26,6 +27,8 @@ MOST_POINTS, MOST_THINNING = 1000, 12
 LARGE_MODEL = 200_000
 # Above this Pareto k̂ the weights of proposals cannot be trusted (Vehtari et al., 2024).
 UNTRUSTED = 0.7
+# Chains with fewer effective draws than this share are stuck.
+STUCK = 0.05
 # Proposals that k̂ and the evidence are taken from, at least.
 FEWEST = 400
 # A residual sd below this share of the response's sd is lost in the rounding of squares.
@@ -101,7 +104,7 @@ def sample(
         coordinates = _coordinates(marginal, mode)
         adapted = time.perf_counter()
         run = _independence(marginal, coordinates, mode, draws, chains, rng, stored, told)
-        if run.attributes["pareto_k"] > UNTRUSTED:
+        if run.attributes["pareto_k"] > UNTRUSTED or _mixes_badly(run.psi):
             run = _nuts(marginal, coordinates, mode, draws, chains, tune, seed, run.attributes, progress)
         flat = run.psi.reshape(-1, run.psi.shape[2])
         state = run.drawn or _draw(marginal, flat, rng, stored, told)[1]
@@ -115,6 +118,12 @@ def sample(
         by=run.by,
         seconds={"adapting": adapted - began, "sampling": done - adapted},
     )
+
+
+def _mixes_badly(psi: Array) -> bool:
+    """Whether chains of independence proposals stuck at a few points, though the weights looked well."""
+    total = psi.shape[0] * psi.shape[1]
+    return bool(total >= FEWEST and np.nanmin(diagnose(psi)[:2], initial=total) < STUCK * total)
 
 
 def _coordinates(marginal: Marginal, mode: Array) -> Coordinates:
@@ -143,7 +152,8 @@ def _independence(
     density = watched("adapting")
     numbers, total = max(marginal.plan.numbers, 1), draws * chains
     points = int(np.clip(ROUND // numbers, 40 * len(mode), MOST_POINTS))
-    proposal = independence.adapt(density, coordinates.start(mode), points, chains, rng)
+    reach = np.where(coordinates.is_sd | coordinates.is_correlation, 1.0, 0.0)
+    proposal = independence.adapt(density, coordinates.start(mode), reach, points, chains, rng)
     wanted = min(math.ceil(2.5 / proposal.efficiency), MOST_THINNING, PROPOSALS // (numbers * total))
     thin = max(1, wanted)
     x = proposal.mixture.draw(rng, total * thin)

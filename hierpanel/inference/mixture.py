@@ -1,4 +1,4 @@
-"""Weighted points come in; a mixture of multivariate t distributions that resembles them goes out.
+"""Points come in; a mixture of multivariate t distributions that resembles them goes out.
 
 Source: Cappé, Douc, Guillin, Marin and Robert (2008), "Adaptive importance sampling in general mixture classes".
 """
@@ -10,30 +10,32 @@ import numpy as np
 
 Array = np.ndarray
 
-# Degrees of freedom: tails heavier than normal ones, a centre close to normal.
-NU = 12.0
+# Degrees of freedom: tails heavier than normal ones, a centre close to normal; and of the wide component.
+NU, NU_WIDE = 12.0, 3.0
 # Steps of the EM algorithm in each fit.
 STEPS = 12
-# The share of one component four times as wide as the whole, which keeps weights bounded.
+# The share of the wide components together.
 WIDE = 0.1
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """A mixture of K multivariate t distributions with `NU` degrees of freedom.
+    """A mixture of K multivariate t distributions.
 
     weights : (K,); means : (K, d); factors : (K, d, d) lower Cholesky factors of the scale matrices.
+    nu : (K,) degrees of freedom.
     """
 
     weights: Array
     means: Array
     factors: Array
+    nu: Array
 
     def draw(self, rng: np.random.Generator, size: int) -> Array:
         """Return (size, d) draws."""
         which = rng.choice(len(self.weights), size=size, p=self.weights)
         z = rng.standard_normal((size, self.means.shape[1]))
-        stretch = np.sqrt(NU / rng.chisquare(NU, size))
+        stretch = np.sqrt(self.nu[which] / rng.chisquare(self.nu[which]))
         return np.asarray(self.means[which] + np.einsum("nij,nj->ni", self.factors[which], z) * stretch[:, None])
 
     def log_density(self, x: Array) -> Array:
@@ -49,46 +51,59 @@ class Mixture:
                 for mean, factor in zip(self.means, self.factors, strict=True)
             ]
         )
-        constant = math.lgamma((NU + d) / 2) - math.lgamma(NU / 2) - 0.5 * d * math.log(NU * math.pi)
+        constant = [math.lgamma((n + d) / 2) - math.lgamma(n / 2) - 0.5 * d * math.log(n * math.pi) for n in self.nu]
         log_det = np.log(np.diagonal(self.factors, axis1=1, axis2=2)).sum(axis=1)
         with np.errstate(divide="ignore"):  # a component may have weight 0
             heights = np.log(self.weights) + constant - log_det
-        return heights[:, None] - (NU + d) / 2 * np.log1p(distance / NU), distance
+        nu = self.nu[:, None]
+        return heights[:, None] - (nu + d) / 2 * np.log1p(distance / nu), distance
 
 
-def around(mean: Array, covariance: Array) -> Mixture:
-    """Return a t distribution with that mean and scale, and a wide one."""
-    factor = np.linalg.cholesky(covariance)
-    return Mixture(np.array([1 - WIDE, WIDE]), np.stack([mean, mean]), np.stack([factor, 2 * factor]))
+def around(mean: Array, covariance: Array, reach: Array) -> Mixture:
+    """Return a t distribution with that mean and scale, and the wide components of `fit`."""
+    return _with_wide(np.ones(1), mean[None], np.linalg.cholesky(covariance)[None], mean, covariance, reach)
 
 
-def fit(x: Array, w: Array, components: int, rng: np.random.Generator) -> Mixture:
-    """Fit a mixture to points x (n, d) of weights w (n,) that add up to 1, plus a wide component."""
-    d = x.shape[1]
-    mean, whole = w @ x, _scatter(x, w, w @ x)
+def fit(x: Array, components: int, reach: Array, rng: np.random.Generator) -> Mixture:
+    """Fit a mixture to points x (n, d), and add components that keep weights bounded.
+
+    Parameters
+    ----------
+    components : at most so many t distributions
+    reach : (d,) scale that a wide component has at least, in each coordinate at a time
+    """
+    n, d = x.shape
+    mean = x.mean(axis=0)
+    whole = _scatter(x, np.full(n, 1 / n), mean)
     whole += 1e-10 * np.diag(np.diagonal(whole)) + 1e-14 * np.eye(d)
-    starts = x[rng.choice(len(x), size=components, p=w)]
-    found = Mixture(
-        np.full(components, 1 / components), starts, np.repeat(np.linalg.cholesky(whole)[None], components, axis=0)
-    )
+    starts = x[rng.choice(n, size=components, replace=False)]
+    factors = np.repeat(np.linalg.cholesky(whole)[None], components, axis=0)
+    found = Mixture(np.full(components, 1 / components), starts, factors, np.full(components, NU))
     for _ in range(STEPS):
         log_parts, distance = found._log_parts(x)
-        share = np.exp(log_parts - np.logaddexp.reduce(log_parts, axis=0)) * w
+        share = np.exp(log_parts - np.logaddexp.reduce(log_parts, axis=0)) / n
         total = share.sum(axis=1)
-        kept = (total > 1 / len(x)) & (1 / np.maximum((share**2).sum(axis=1), 1e-300) * total**2 > 4 * d)
+        kept = total * n > 4 * d
         if not kept.any():
             break
         pull = share * (NU + d) / (NU + distance)
         means = (pull[kept] @ x) / pull[kept].sum(axis=1)[:, None]
-        scales = [
-            _scatter(x, part / size, centre) for part, size, centre in zip(pull[kept], total[kept], means, strict=True)
-        ]
+        parts = zip(pull[kept] / total[kept, None], means, strict=True)
+        scales = [_scatter(x, part, centre) for part, centre in parts]
         factors = np.linalg.cholesky(np.stack(scales) + 1e-6 * whole)
-        found = Mixture(total[kept] / total[kept].sum(), means, factors)
+        found = Mixture(total[kept] / total[kept].sum(), means, factors, np.full(kept.sum(), NU))
+    return _with_wide(found.weights, found.means, found.factors, mean, whole, reach)
+
+
+def _with_wide(weights: Array, means: Array, factors: Array, mean: Array, whole: Array, reach: Array) -> Mixture:
+    """Add one component twice as wide as the whole, and for each coordinate one that reaches further along it."""
+    longer = [np.maximum(size**2 - whole[k, k], 0.0) for k, size in enumerate(reach)]
+    wide = [4 * whole] + [whole + np.diag(np.eye(len(mean))[k] * more) for k, more in enumerate(longer) if more > 0]
     return Mixture(
-        np.append(found.weights * (1 - WIDE), WIDE),
-        np.concatenate([found.means, mean[None]]),
-        np.concatenate([found.factors, 2 * np.linalg.cholesky(whole)[None]]),
+        np.concatenate([weights * (1 - WIDE), np.full(len(wide), WIDE / len(wide))]),
+        np.concatenate([means, np.repeat(mean[None], len(wide), axis=0)]),
+        np.concatenate([factors, np.linalg.cholesky(np.stack(wide))]),
+        np.concatenate([np.full(len(weights), NU), np.full(len(wide), NU_WIDE)]),
     )
 
 

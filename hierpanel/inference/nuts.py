@@ -117,7 +117,8 @@ def sample_density(
     def value_and_gradient(x: np.ndarray, **_: Any) -> tuple[float, np.ndarray]:
         moves = step * np.eye(d)
         values = log_density(np.concatenate([[x], x + moves, x - moves]))
-        gradient = (values[1 : 1 + d] - values[1 + d :]) / (2 * step)
+        with np.errstate(invalid="ignore"):  # outside the support: the point is rejected, whatever its gradient
+            gradient = (values[1 : 1 + d] - values[1 + d :]) / (2 * step)
         return float(values[0]), np.where(np.isfinite(gradient), gradient, 0.0)
 
     model = from_pyfunc(

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hierpanel.compiler.marginal import Marginal, marginal
+from hierpanel.compiler import marginal as route
+from hierpanel.compiler.marginal import Marginal
 from hierpanel.compiler.scales import fixed_column, prior_name, uncentre
 from hierpanel.data.design import Design
 from hierpanel.data.moments import moments
@@ -57,7 +58,7 @@ class GroupEffects:
         for block in blocks:
             span = slice(block * effects.LEVELS, min((block + 1) * effects.LEVELS, len(data.levels)))
             mine = np.flatnonzero(places // effects.LEVELS == block)
-            found[:, mine] = effects.draw(self._marginal, state, name, span)[:, places[mine] - span.start]
+            found[:, mine] = effects.draw(self.marginal, state, name, span)[:, places[mine] - span.start]
         return self._on_original_scale(name, found).reshape(*lead, *found.shape[1:])
 
     def mean(self, name: str) -> Array:
@@ -100,8 +101,9 @@ class GroupEffects:
         return tables.table_of({c: np.concatenate([part[c] for part in parts]) for c in parts[0]}, index, prob)
 
     @cached_property
-    def _marginal(self) -> Marginal:
-        return marginal(self.spec, moments(self.design))
+    def marginal(self) -> Marginal:
+        """The marginal density of the model."""
+        return route.marginal(self.spec, moments(self.design))
 
     @cached_property
     def _state(self) -> effects.State:
@@ -143,7 +145,7 @@ class GroupEffects:
         A = np.stack(uncentre(group, list(np.eye(len(group.coefs)))))
         for start in range(0, group.levels, LEVELS):
             levels = slice(start, min(start + LEVELS, group.levels))
-            mean, covariance = effects.moments(self._marginal, thin, name, levels)
+            mean, covariance = effects.moments(self.marginal, thin, name, levels)
             yield self._on_original_scale(name, mean, keep), A @ covariance @ A.T
 
     def _places(self, name: str, levels: Any) -> Array:

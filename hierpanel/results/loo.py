@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hierpanel.compiler import leverage
+from hierpanel.compiler.marginal import LARGE, Marginal
 from hierpanel.compiler.predictor import linear_predictor
 from hierpanel.data.design import Design
 from hierpanel.errors import FitError
@@ -16,6 +18,10 @@ from hierpanel.spec import ModelSpec, Rows
 
 # Draws × rows that are held at a time: 64 MB of doubles.
 CHUNK = 8_000_000
+
+# Draws of ψ that leave-one-out in closed form is averaged over: densities given ψ differ little from draw to draw. Many
+# where rows are few, few where there are many, or where each takes the inverse of a large matrix.
+MOST_DRAWS, FEW_DRAWS, LARGE_DRAWS, PREDICTIONS = 1000, 200, 100, 20_000_000
 
 # Pareto smoothing takes the largest fifth of the weights, and at least 5 of them.
 FEWEST = 25
@@ -63,28 +69,83 @@ def loo(spec: ModelSpec, design: Design, draws: Mapping[str, np.ndarray], effici
         With fewer draws than the smoothing needs.
     """
     chain, draw = next(iter(draws.values())).shape[:2]
-    if chain * draw < FEWEST:
-        raise FitError(f"leave-one-out needs at least {FEWEST} draws; this fit has {chain * draw}: use draws=1000")
+    _check_draws(chain * draw)
+    parts = [_smoothed(log_likelihood(spec, design, draws, rows), efficiency, None) for rows in chunks(design, draws)]
+    return _joined(parts, design.n)
+
+
+def loo_given_psi(marginal: Marginal, spec: ModelSpec, design: Design, psi: np.ndarray, efficiency: float) -> Any:
+    """Return the same by the marginal route: in closed form given ψ, importance sampling over ψ alone.
+
+    Parameters
+    ----------
+    psi : (S, d) draws; some of them, evenly spaced, are used
+    """
+    _check_draws(len(psi))
+    wanted = (
+        LARGE_DRAWS if marginal.plan.width >= LARGE else int(np.clip(PREDICTIONS // design.n, FEW_DRAWS, MOST_DRAWS))
+    )
+    psi = psi[np.unique(np.linspace(0, len(psi) - 1, min(len(psi), wanted)).astype(int))]
+    size = max(1, CHUNK // len(psi))
+    parts = []
+    for start in range(0, design.n, size):
+        rows = leverage.rows_of(marginal, spec, design, slice(start, min(start + size, design.n)))
+        left_out, predicted = np.empty((len(psi), len(rows.y))), np.empty((len(psi), len(rows.y)))
+        for k in range(len(psi)):
+            solved = marginal.solve(psi[k : k + 1])
+            mean, variance = leverage.predictor_moments(marginal, solved, rows)
+            tau = solved.sigma[0] ** 2 / rows.weights
+            share = 1 - variance / tau  # of the row's own weight in its mean, what is left
+            residual = rows.y - mean
+            left_out[k] = _log_normal(residual / share, tau / share)
+            predicted[k] = _log_normal(residual, tau + variance)
+        fitted = np.logaddexp.reduce(predicted, axis=0) - np.log(len(psi))
+        parts.append(_smoothed(left_out[None], efficiency, fitted))
+    return _joined(parts, design.n)
+
+
+def _log_normal(residual: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    return np.asarray(-0.5 * residual**2 / variance - 0.5 * np.log(2 * np.pi * variance))
+
+
+def _check_draws(total: int) -> None:
+    if total < FEWEST:
+        raise FitError(f"leave-one-out needs at least {FEWEST} draws; this fit has {total}: use draws=1000")
+
+
+def _smoothed(values: np.ndarray, efficiency: float, fitted: np.ndarray | None) -> Any:
+    """Return ArviZ's scores of rows from values (chain, draw, rows).
+
+    Parameters
+    ----------
+    values : log p(y_i | parameters), or log p(y_i | the other rows, ψ): both have the same harmonic mean
+    fitted : (rows,) log predictive density with the row left in, where the values do not give it
+    """
     import arviz_stats
+    import xarray as xr
+
+    likelihood = xr.Dataset({"y": (("chain", "draw", "obs"), values)})
+    tree = xr.DataTree.from_dict({"posterior": likelihood.isel(obs=0), "log_likelihood": likelihood})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its warning on Pareto k is told in the result, with counts
+        scores = arviz_stats.loo(tree, pointwise=True, reff=efficiency)
+    if fitted is not None:
+        scores.p = float(fitted.sum() - scores.elpd_i.sum())
+    return scores
+
+
+def _joined(parts: list[Any], n: int) -> Any:
     import xarray as xr
     from arviz_stats.utils import ELPDDataLOO
 
-    parts = []
-    for rows in chunks(design, draws):
-        values = log_likelihood(spec, design, draws, rows)
-        likelihood = xr.Dataset({"y": (("chain", "draw", "obs"), values)})
-        tree = xr.DataTree.from_dict({"posterior": likelihood.isel(obs=0), "log_likelihood": likelihood})
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its warning on Pareto k is told in the result, with counts
-            parts.append(arviz_stats.loo(tree, pointwise=True, reff=efficiency))
     elpd_i = xr.concat([part.elpd_i for part in parts], dim="obs")
     pareto_k = xr.concat([part.pareto_k for part in parts], dim="obs")
     return ELPDDataLOO(
         elpd=float(elpd_i.sum()),
-        se=float(np.sqrt(design.n * elpd_i.var(ddof=1))),
+        se=float(np.sqrt(n * elpd_i.var(ddof=1))),
         p=float(sum(part.p for part in parts)),
         n_samples=parts[0].n_samples,
-        n_data_points=design.n,
+        n_data_points=n,
         scale="log",
         warning=bool((pareto_k > parts[0].good_k).any()),
         good_k=parts[0].good_k,
