@@ -1,4 +1,4 @@
-"""The marginal route on large simulated panels, 4 × 1000 draws, against lme4::lmer's point estimate: seconds and memory.
+"""The marginal route on large simulated panels, 4 × 1000 draws: seconds, against lme4::lmer's point estimate; memory.
 
 x is continuous, so no two workers share their cross-products; workers have 8 to 12 rows, in no order. Each fit is timed
 from data frame to fit, in a process of its own that has fitted a small table before, so that everything is imported.

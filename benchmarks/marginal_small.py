@@ -35,7 +35,7 @@ def ours(formula: str, df: pd.DataFrame) -> tuple[float, float]:
     return statistics.median(ess), statistics.median(seconds)
 
 
-def bambi(formula: str, df: pd.DataFrame) -> tuple[float, float, float]:
+def bambi(formula: str, df: pd.DataFrame) -> tuple[float, float, float, int]:
     import bambi as bmb
 
     for _ in range(2):
@@ -44,7 +44,8 @@ def bambi(formula: str, df: pd.DataFrame) -> tuple[float, float, float]:
         seconds = time.perf_counter() - start
     posterior = idata["posterior"]
     parameters = [posterior[name].values for name in posterior.data_vars if posterior[name].ndim == 2]
-    return smallest_ess(parameters), seconds, float(posterior.attrs.get("sampling_time", float("nan")))
+    sampling = float(posterior.attrs.get("sampling_time", float("nan")))
+    return smallest_ess(parameters), seconds, sampling, int(idata["sample_stats"]["diverging"].sum())
 
 
 def show(name: str, ess: float, seconds: float, beside: str = "") -> float:
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("--skip-rstanarm", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    logging.disable(logging.INFO)
+    logging.disable(logging.WARNING)  # divergences are counted below
     df = hp.datasets.load("wage_sim")
     for case, formula in CASES.items():
         print(f"{case}: {formula}", flush=True)
@@ -66,13 +67,14 @@ def main() -> None:
         rate = show("hierpanel", ess, seconds)
         peers = []
         if not options.skip_bambi:
-            found, took, sampling = bambi(formula, df)
-            beside = f"sampling alone {sampling:.3f} s, {found / sampling:.1f} ESS/s"
+            found, took, sampling, divergences = bambi(formula, df)
+            beside = f"sampling alone {sampling:.3f} s, {found / sampling:.1f} ESS/s; {divergences} divergences"
             peers.append(("Bambi", took, show("Bambi", found, took, beside)))
             peers.append(("Bambi's sampling", sampling, found / sampling))
         if not options.skip_rstanarm and (r := by_r("stan_lmer.R", df, formula, 2)):
             found, took = r["smallest_n_eff_without_effects"], r["seconds"][-1]
-            peers.append(("rstanarm", took, show("rstanarm::stan_lmer", found, took)))
+            beside = f"{r['divergences']} divergences"
+            peers.append(("rstanarm", took, show("rstanarm::stan_lmer", found, took, beside)))
         for peer, took, theirs in peers:
             print(f"  hierpanel / {peer}: {rate / theirs:.1f} x the ESS/s, {took / seconds:.1f} x sooner", flush=True)
 

@@ -92,7 +92,7 @@ def psi_near(M: Marginal, seed: int) -> Array:
 
 
 @given(tables(), st.sampled_from(FORMULAS), st.integers(0, 9))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150, derandomize=True)
 def test_densities_of_random_tables_are_dense_ones_or_refused_in_words(
     df: pd.DataFrame, formula: str, seed: int
 ) -> None:
@@ -106,12 +106,29 @@ def test_densities_of_random_tables_are_dense_ones_or_refused_in_words(
         assert value == pytest.approx(expected, abs=allowed, rel=0)
 
 
+@pytest.mark.parametrize("origin", [0.0, 2000.0, 45_000.0, 2_400_000.0])
+@pytest.mark.parametrize("factor", ["(t | u)", "(t || u)"])
+@pytest.mark.parametrize("center", [True, False])
+def test_units_that_differ_little_beside_the_origin_are_told_apart(origin: float, factor: str, center: bool) -> None:
+    """Years, spreadsheets' days and astronomers' days: every second unit is seen at intervals twice as long."""
+    rng, u = np.random.default_rng(0), np.repeat(np.arange(8), 3)
+    dt = np.tile([-1, 0, 1], 8) * np.where(u % 2, 1.0, 2.0)
+    df = pd.DataFrame({"u": u, "t": origin + dt, "y": 0.1 * rng.normal(size=24) + dt * rng.normal(size=8)[u], "w": 1.0})
+    model = hp.Model(f"y ~ t + {factor}", df, weights="w", center=center)
+    M = marginal(model.spec, moments(model.design))
+    likely = {"sd_u[Intercept]": np.log(1 + origin), "sd_u[t]": 0.0, "pcor_u[0]": -14.0, "sigma": np.log(0.1)}
+    psi = np.array([[likely[name] for name in M.parameters.names]])
+    with localcontext(prec=60):
+        expected, allowed = dense(model, M, psi[0])
+    assert M.log_likelihood(psi)[0] == pytest.approx(expected, abs=allowed, rel=0)
+
+
 def twelve(numbers: Any) -> Any:
     return st.lists(numbers, min_size=12, max_size=12).map(np.array)
 
 
 @given(tables(), st.sampled_from(FORMULAS), twelve(st.floats()), twelve(st.sampled_from([-29, -15, -5, 0, 5, 15, 29])))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=150, derandomize=True)
 def test_the_density_is_a_number_or_minus_infinity_at_any_psi(
     df: pd.DataFrame, formula: str, anywhere: Array, far: Array
 ) -> None:
@@ -135,7 +152,7 @@ def part(design: Design, rows: Array) -> Design:
 
 
 @given(tables(), st.sampled_from(FORMULAS), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=100, derandomize=True)
 def test_rows_count_in_any_order_and_in_any_parts(df: pd.DataFrame, formula: str, random: Any) -> None:
     found = compiled(formula, df)
     if found is None:

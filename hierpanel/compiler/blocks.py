@@ -79,6 +79,43 @@ def gram(Y: Rows, a: int, b: int) -> Array:
     return _sum([row[a] * row[b] for row in Y])
 
 
+def inverse_by_cholesky(N: Array, factor: Array, A: Array) -> Array:
+    """Put the distinct entries of λ (I + λ'Nλ)⁻¹ λ' into A (n, features, P), and return the determinants (n, P)."""
+    C = cholesky(with_identity(N, factor))
+    Y, q = inverse_times(C, factor), len(factor)
+    for k, (a, b) in enumerate(triangle(q)):
+        A[:, k] = gram(Y, a, b)
+    root = C[0][0]
+    for a in range(1, q):
+        root = root * C[a][a]
+    return root**2
+
+
+def inverse_by_minors(N: Array, factor: Array, A: Array) -> Array:
+    """Do the same for one or two columns and fixed N, (n, q, q, 1): with S = λλ', in a third of the operations.
+
+    |I + NS| = 1 + tr NS + |N||S|     S (I + NS)⁻¹ = (S + |S| adj N) / |I + NS|
+    """
+    if len(factor) == 1:
+        S = factor[0, 0] ** 2
+        det = N[:, 0, 0] * S + 1
+        np.divide(S, det, out=A[:, 0])
+        return np.asarray(det)
+    S = [factor[0, 0] ** 2, factor[0, 0] * factor[1, 0], factor[1, 0] ** 2 + factor[1, 1] ** 2]
+    product = N[:, 0, 0, 0] * N[:, 1, 1, 0]
+    minor = product - N[:, 0, 1, 0] ** 2
+    minor[minor < 8 * np.finfo(float).eps * product] = 0.0  # rounding: the columns are proportional in these levels
+    det_S = (factor[0, 0] * factor[1, 1]) ** 2
+    packed = np.stack([N[:, 0, 0, 0], 2 * N[:, 0, 1, 0], N[:, 1, 1, 0], minor], axis=1)
+    det = packed @ np.stack([*S, det_S])
+    det += 1
+    for k, (s, adjugate) in enumerate(zip(S, (N[:, 1, 1], -N[:, 0, 1], N[:, 0, 0]), strict=True)):
+        np.multiply(adjugate, det_S, out=A[:, k])
+        A[:, k] += s
+        A[:, k] /= det
+    return np.asarray(det)
+
+
 def transposed_times(factor: Array, B: Sequence[Array]) -> list[Array]:
     """Return the rows of λ'B; B's rows are (n, …, P)."""
     q = len(factor)

@@ -92,6 +92,16 @@ class Shared:
     counts: Array
     maps: Mapping[Key, Any]
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether W alone is left after this stage, so that a few sums for each pattern are all there is."""
+        return len(self.maps) == 1
+
+    @property
+    def size(self) -> int:
+        """Numbers in A, roughly."""
+        return int(self.ZZ.size)
+
 
 @dataclass(frozen=True)
 class Eliminated:
@@ -143,15 +153,20 @@ class Elimination:
         return sum(self.sizes[g][0] * self.sizes[g][1] for g in (*self.dense, self.W))
 
     @property
-    def numbers(self) -> int:
+    def held(self) -> int:
         """About how many numbers are held for each point."""
-        count = self.width**2
-        if self.shared is not None:
-            count += len(self.shared.ZZ) * self.shared.ZZ.shape[1] ** 2
+        count = self.width**2 + sum(array.size for (g, _), array in self.start.items() if g > 0)
+        if self.shared is not None and not self.shared.is_dense:
+            count += self.shared.size
         for stage in self.stages[self.shared is not None :]:
             for (g, h), products in stage.products.items():
                 count += len(products.first) * self.sizes[g][1] * self.sizes[h][1]
-        return count + sum(array.size for (g, _), array in self.start.items() if g > 0)
+        return count
+
+    @property
+    def work(self) -> int:
+        """About how many numbers an evaluation goes through."""
+        return self.held + (self.shared.size if self.shared is not None and self.shared.is_dense else 0)
 
     def eliminate(self, factors: Sequence[Array]) -> Eliminated:
         """Eliminate every factor that goes by blocks.
@@ -167,9 +182,9 @@ class Elimination:
             own = {h: blocks.pop((f, h)) for h in (f, *stage.met)}
             owns.append(own)
             if f == 0 and self.shared is not None:
-                A, log_c = _shared_inverse(self.shared, factor)
-                for target, linear in self.shared.maps.items():
-                    blocks[target] = blocks[target] - (linear @ A).reshape(*blocks[target].shape[:3], points)
+                updates, log_c = _shared_updates(self.shared, factor)
+                for target, update in updates.items():
+                    blocks[target] = blocks[target] - update.reshape(*blocks[target].shape[:3], points)
             else:
                 C = small.cholesky(small.with_identity(own[f], factor))
                 log_c = sum((np.log(C[a][a]).sum(axis=0) for a in range(len(C))), np.zeros(points))
@@ -464,23 +479,24 @@ def _sparse_map(left: Array, right: Array, pattern: Array, target: Array, shape:
     return total
 
 
-def _shared_inverse(shared: Shared, factor: Array) -> tuple[Array, Array]:
-    """Return A (K × features, P) of each pattern, and Σ log|C| (P,) over the levels."""
+def _shared_updates(shared: Shared, factor: Array) -> tuple[dict[Key, Array], Array]:
+    """Return what is taken from each target, (entries, P), and Σ log|C| (P,) over the levels."""
     K, q, points = len(shared.ZZ), len(factor), factor.shape[-1]
-    features = small.triangle(q)
-    A, log_det = np.empty((K, len(features), points)), np.zeros(points)
-    size = max(1, CELLS // points)
+    inverse = small.inverse_by_minors if q <= 2 else small.inverse_by_cholesky
+    features = len(small.triangle(q))
+    # A dense map is applied to A in parts, while they are in the cache; a sparse one to the whole of it.
+    size = max(1, CELLS // points) if shared.is_dense else K
+    updates: dict[Key, Array] = {}
+    log_det = np.zeros(points)
     for start in range(0, K, size):
-        rows = slice(start, start + size)
-        C = small.cholesky(small.with_identity(shared.ZZ[rows], factor))
-        Y = small.inverse_times(C, factor)
-        for k, (a, b) in enumerate(features):
-            A[rows, k] = small.gram(Y, a, b)
-        det = C[0][0]
-        for a in range(1, q):
-            det = det * C[a][a]
-        log_det += shared.counts[rows] @ np.log(det)
-    return A.reshape(-1, points), log_det
+        rows = slice(start, min(start + size, K))
+        A = np.empty((rows.stop - start, features, points))
+        log_det += shared.counts[rows] @ np.log(inverse(shared.ZZ[rows], factor, A)) / 2
+        for target, linear in shared.maps.items():
+            part = linear[:, start * features : rows.stop * features] if shared.is_dense else linear
+            made = part @ A.reshape(-1, points)
+            updates[target] = updates[target] + made if target in updates else made
+    return updates, log_det
 
 
 def _whitened(C: small.Rows, factor: Array, N: Array, level: Array) -> Array:

@@ -14,8 +14,10 @@ Source: Bates, Mächler, Bolker and Walker (2015), section 3, with a prior on β
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from hierpanel.compiler import blocks as small
 from hierpanel.compiler import elimination
@@ -36,6 +38,8 @@ Steps = Callable[[Sequence[slice]], Iterable[slice]]
 FURTHEST = 30.0
 # Numbers that are worked on together: 16 MB in each array.
 NUMBERS = 2_000_000
+# Points that are worked on together at most: beyond, vectors get longer than the cache.
+POINTS = 512
 # Levels whose effects are worked on together.
 LEVELS = 4096
 # From this width on each dense matrix is factorised by itself, in place.
@@ -140,7 +144,7 @@ class Marginal:
 
     def chunks(self, count: int) -> list[slice]:
         """Return slices of points that are worked on together."""
-        size = max(1, NUMBERS // max(self.plan.numbers, 1))
+        size = max(1, min(NUMBERS // max(self.plan.held, 1), POINTS))
         return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
     def draw(self, psi: Array, normals: Normals, effects: Sequence[str] = ()) -> Draw:
@@ -220,8 +224,7 @@ class Marginal:
         eliminated = self.plan.eliminate(factors)
         k, p, inner = self.plan.width, len(self.mean), self.inner
         matrix = self.plan.dense_matrix(eliminated, factors, sigma)
-        bordered = matrix.reshape(k, k, -1) if k >= LARGE else np.moveaxis(matrix.reshape(k, k, -1), 2, 0).copy()
-        bordered = np.moveaxis(bordered, 2, 0) if k >= LARGE else bordered
+        bordered = np.ascontiguousarray(np.moveaxis(matrix.reshape(k, k, -1), 2, 0))
         right = self.precision @ self.mean
         bordered[:, inner : inner + p, inner : inner + p] += self.precision
         bordered[:, -1, inner : inner + p] += right
@@ -335,14 +338,23 @@ def _start(spec: ModelSpec, moments: Moments) -> Array:
     return np.array([*found, math.log(0.7 * spec.scale)])
 
 
+@cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
 def _cholesky(matrices: Array) -> Array:
     """Return the lower Cholesky factors of (P, k, k); NaN where a matrix is not positive definite."""
     if matrices.shape[1] >= LARGE:
         from scipy.linalg import lapack
 
-        for k, matrix in enumerate(matrices):
-            upper, failed = lapack.dpotrf(matrix.T, lower=0, clean=0, overwrite_a=1)  # no copy: matrix.T is Fortran's
-            matrices[k] = np.nan if failed else upper.T
+        # One thread is nearly as fast as two, and many times faster where another process uses the cores: OpenBLAS's
+        # threads spin while they wait for each other.
+        with _threads().limit(limits=1, user_api="blas"):
+            for k, matrix in enumerate(matrices):
+                _, failed = lapack.dpotrf(matrix.T, lower=0, clean=0, overwrite_a=1)  # in place: matrix.T is Fortran's
+                if failed:
+                    matrices[k] = np.nan
         return matrices
     try:
         return np.linalg.cholesky(matrices)

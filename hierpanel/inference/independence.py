@@ -149,9 +149,9 @@ def _normalised(log_weights: Array) -> Array:
     return np.asarray(weights / weights.sum())
 
 
-def best_start(log_density: LogDensity, start: Array, rng: np.random.Generator) -> Array:
-    """Return the best of a few points around the start."""
-    points = np.concatenate([[start], start + rng.normal(0, 1.5, (31, len(start)))])
+def best_start(log_density: LogDensity, start: Array, others: int, rng: np.random.Generator) -> Array:
+    """Return the best of the start and some other points around it."""
+    points = np.concatenate([[start], start + rng.normal(0, 1.5, (others, len(start)))])
     value = log_density(points)
     if not np.isfinite(value).any():
         raise FitError(
@@ -161,10 +161,14 @@ def best_start(log_density: LogDensity, start: Array, rng: np.random.Generator) 
     return np.asarray(points[value.argmax()])
 
 
-def maximise(log_density: LogDensity, x: Array) -> tuple[Array, Array]:
+def maximise(log_density: LogDensity, x: Array, gain: float = 0.01) -> tuple[Array, Array]:
     """Return the mode and (d,) rough posterior sds, by BFGS with differences as gradients.
 
     A gradient's 2d + 1 points are one batch; they also give the diagonal of the Hessian, which scales the first step.
+
+    Parameters
+    ----------
+    gain : in the log density, that a further step must promise
     """
     d = len(x)
     step = np.full(d, 1e-2)
@@ -181,7 +185,7 @@ def maximise(log_density: LogDensity, x: Array) -> tuple[Array, Array]:
                 left = np.eye(d) - np.outer(s, y) / (s @ y)
                 inverse = left @ inverse @ left.T + np.outer(s, s) / (s @ y)
         direction = inverse @ gradient
-        if gradient @ direction < 0.02:  # a gain of a hundredth: the proposal needs no more
+        if gradient @ direction < 2 * gain:
             break
         direction *= min(1.0, 3.0 / np.abs(direction).max())
         tried = x + np.array([1.0, 0.4, 0.1, 0.01])[:, None] * direction

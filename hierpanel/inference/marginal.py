@@ -93,9 +93,9 @@ def sample(
     rng = np.random.default_rng(seed)
     stored = effects.stored(marginal, spec, draws * chains, effects_memory)
     with Progress(progress) as told:
-        mode = independence.maximise(
-            marginal.log_density, independence.best_start(marginal.log_density, marginal.start, rng)
-        )[0]
+        others = int(np.clip(ROUND // (10 * max(marginal.plan.work, 1)), 3, 31))
+        best = independence.best_start(marginal.log_density, marginal.start, others, rng)
+        mode = independence.maximise(marginal.log_density, best, gain=0.5)[0]
         if math.exp(mode[-1]) < EXPLAINED * spec.scale:
             raise RouteError(
                 f"sigma is below {EXPLAINED:g} of the response's sd: the model explains the response to the last "
@@ -150,16 +150,16 @@ def _independence(
         return coordinates.of(lambda psi: marginal.log_density(psi, lambda chunks: told.steps(chunks, what)))
 
     density = watched("adapting")
-    numbers, total = max(marginal.plan.numbers, 1), draws * chains
-    points = int(np.clip(ROUND // numbers, 40 * len(mode), MOST_POINTS))
+    work, total = max(marginal.plan.work, 1), draws * chains
+    points = int(np.clip(ROUND // work, 25 * len(mode), MOST_POINTS))
     reach = np.where(coordinates.is_sd | coordinates.is_correlation, 1.0, 0.0)
     proposal = independence.adapt(density, coordinates.start(mode), reach, points, chains, rng)
-    wanted = min(math.ceil(2.5 / proposal.efficiency), MOST_THINNING, PROPOSALS // (numbers * total))
+    wanted = min(math.ceil(2.5 / proposal.efficiency), MOST_THINNING, PROPOSALS // (work * total))
     thin = max(1, wanted)
     x = proposal.mixture.draw(rng, total * thin)
     psi, log_jacobian = coordinates.to_psi(x)
     drawn = None
-    if thin == 1 and numbers > LARGE_MODEL:
+    if thin == 1 and work > LARGE_MODEL:
         log_likelihood, drawn = _draw(marginal, psi, rng, stored, told)
         log_p = log_likelihood + marginal.parameters.log_prior(psi) + log_jacobian
     else:

@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-# What is done within this many seconds is not spoken of.
-SHORT = 2.0
+# What is done within so many seconds is not spoken of; then the line is written anew every so many seconds.
+SHORT, PACE = 2.0, 0.5
 T = TypeVar("T")
 
 
@@ -16,6 +16,7 @@ class Progress:
     def __init__(self, wanted: bool):
         self.wanted = wanted
         self.began = time.perf_counter()
+        self.next = self.began + SHORT
         self.width = 0
 
     def __enter__(self) -> "Progress":
@@ -23,20 +24,17 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self.width:
-            self._write("")
+            self._write(" " * self.width + "\r")
 
     def steps(self, items: Sequence[T], what: str) -> Iterator[T]:
         """Yield the items, and say which share of them is done."""
         for number, item in enumerate(items):
             yield item
-            self.say(f"{what}: {100 * (number + 1) / len(items):.0f} %")
-
-    def say(self, text: str) -> None:
-        """Show a text and the seconds that have passed, once the computation is long."""
-        seconds = time.perf_counter() - self.began
-        if self.wanted and seconds > SHORT:
-            self._write(f"{text}, {seconds:.0f} s")
+            now = time.perf_counter()
+            if self.wanted and now > self.next:
+                text = f"{what}: {100 * (number + 1) // len(items)} %, {now - self.began:.0f} s"
+                self._write(text.ljust(self.width))
+                self.next, self.width = now + PACE, max(self.width, len(text))
 
     def _write(self, text: str) -> None:
-        print("\r" + text.ljust(self.width), end="" if text else "\r", file=sys.stderr, flush=True)
-        self.width = len(text)
+        print("\r" + text, end="", file=sys.stderr, flush=True)
