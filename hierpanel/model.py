@@ -210,7 +210,7 @@ class Model:
         idata = to_datatree(
             found.canonical, scales.dims_of(self.spec), coords_of(self.spec, self.design), stats, self.design
         )
-        return Fit(self.spec, self.design, idata, "marginal", {"preparing": built - start} | found.seconds)
+        return Fit(self.spec, self.design, idata, "marginal", {"preparing": built - start, "sampling": found.seconds})
 
     def _fit_nuts(
         self,

@@ -688,7 +688,7 @@ def test_a_dense_part_too_large_is_for_nuts(monkeypatch: pytest.MonkeyPatch, no_
     assert fit.method == "nuts"
     assert fit.reason.startswith(reason)
     assert f"method='auto' takes NUTS: {reason}" in " ".join(model.explain().split())
-    assert re.search(r"Why NUTS\s+its crossed factors leave", " ".join(str(fit.summary()).split()))
+    assert re.search(r"Why NUTS:\s+its crossed factors leave", str(fit.summary()))
     with pytest.raises(hp.FitError, match=re.escape(reason)):
         model.fit("marginal", draws=10, progress=False)
 
@@ -976,7 +976,7 @@ def test_the_mode_is_found_where_the_support_ends() -> None:
             inside = (x < bound).all(axis=1)
             return np.where(inside, -0.5 * ((x - 1) ** 2).sum(axis=1) / 0.3**2, -np.inf)
 
-        start = independence.best_start(log_density, np.full(2, bound + 1), np.random.default_rng(1))
+        start = independence.best_start(log_density, np.full(2, bound + 1), 31, np.random.default_rng(1))
         found, _ = independence.maximise(log_density, start)
         best = log_density(np.full((1, 2), min(1.0, bound - 1e-9)))[0]
         assert log_density(found[None])[0] > best - 0.5
@@ -984,7 +984,7 @@ def test_the_mode_is_found_where_the_support_ends() -> None:
 
 def test_a_density_of_0_wherever_it_is_tried_is_an_error() -> None:
     with pytest.raises(hp.FitError, match="the posterior density is 0 wherever it was tried"):
-        independence.best_start(lambda x: np.full(len(x), -np.inf), np.zeros(3), np.random.default_rng(1))
+        independence.best_start(lambda x: np.full(len(x), -np.inf), np.zeros(3), 31, np.random.default_rng(1))
 
 
 # Data and priors at the edge ------------------------------------------------------------------------------------------
@@ -1013,7 +1013,7 @@ EDGES: dict[str, tuple[str, pd.DataFrame, dict[str, Any]]] = {
         {"priors": {"sd_g": P("Uniform", lower=0, upper=0.1)}},
     ),
     "bounds that hold it up": ("y ~ x0 + (1 | g)", panel(10, 6), {"priors": {"sd_g": P("Uniform", lower=3, upper=9)}}),
-    "fifteen correlations": ("y ~ x0 + (x0 + x1 + x2 + x3 + x4 | g)", panel(8, 9), {"draws": 250}),
+    "fifteen correlations": ("y ~ x0 + (x0 + x1 + x2 + x3 + x4 | g)", panel(8, 9), {}),
 }
 
 

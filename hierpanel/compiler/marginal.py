@@ -20,8 +20,9 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from hierpanel.compiler import blocks as small
-from hierpanel.compiler import elimination
-from hierpanel.compiler.elimination import Cross, Eliminated, Elimination
+from hierpanel.compiler import plan as plans
+from hierpanel.compiler.elimination import Eliminated, Elimination
+from hierpanel.compiler.plan import Cross
 from hierpanel.compiler.variance_parameters import VarianceParameters, variance_parameters
 from hierpanel.data.moments import Moments
 from hierpanel.errors import RouteError
@@ -40,8 +41,8 @@ FURTHEST = 30.0
 NUMBERS = 2_000_000
 # Points that are worked on together at most: beyond, vectors get longer than the cache.
 POINTS = 512
-# Levels whose effects are worked on together.
-LEVELS = 4096
+# Levels × points whose effects are worked on together: they stay in the processor's cache.
+CELLS = 32_768
 # From this width on each dense matrix is factorised by itself, in place.
 LARGE = 100
 
@@ -265,8 +266,9 @@ class Marginal:
         for f in reversed(range(last, len(self.plan.stages))):
             J, q = self.plan.sizes[f]
             known[f] = np.empty((J, q, points))
-            for start in range(0, J, LEVELS):
-                levels = slice(start, min(start + LEVELS, J))
+            size = max(1, CELLS // points)
+            for start in range(0, J, size):
+                levels = slice(start, min(start + size, J))
                 mean, C = self.plan.effects(f, solved.eliminated, solved.factors[f], omega, known, solved.sigma, levels)
                 z = normals(f, levels, (q, levels.stop - levels.start, points))
                 drawn = Conditional(mean, C, solved.factors[f], solved.sigma).draw(z)
@@ -292,7 +294,7 @@ def marginal(spec: ModelSpec, moments: Moments) -> Marginal:
         (names.index(pair.names[0]), names.index(pair.names[1])): Cross(pair.left, pair.right, pair.ZZ[:, 1:, 1:])
         for pair in moved.pairs
     }
-    plan = elimination.plan(
+    plan = plans.plan(
         [(len(group.levels), len(group.coefs)) for group in moved.groups],
         [group.ZZ[:, 1:, 1:] for group in moved.groups],
         crosses,

@@ -42,14 +42,14 @@ class Sampled:
     canonical : name → (chain, draw, …) draws; factors above the memory bound have no b_g.
     stats : name → (chain, draw, …) statistics, ψ among them; attributes : single numbers.
     by : "independence", or "nuts" where the proposals were not good enough.
-    seconds : wall time by what was done.
+    seconds : wall time.
     """
 
     canonical: dict[str, Array]
     stats: dict[str, Array]
     attributes: dict[str, float]
     by: str
-    seconds: dict[str, float]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,6 @@ def sample(
                 "digit, and cross-products do not hold what is left"
             )
         coordinates = _coordinates(marginal, mode)
-        adapted = time.perf_counter()
         run = _independence(marginal, coordinates, mode, draws, chains, rng, stored, told)
         if run.attributes["pareto_k"] > UNTRUSTED or _mixes_badly(run.psi):
             run = _nuts(marginal, coordinates, mode, draws, chains, tune, seed, run.attributes, progress)
@@ -110,13 +109,12 @@ def sample(
         state = run.drawn or _draw(marginal, flat, rng, stored, told)[1]
         state = State(state.psi, state.beta_c, state.effects, seed)
         canonical, means = _canonical(marginal, spec, design, state, (chains, draws))
-    done = time.perf_counter()
     return Sampled(
         canonical=canonical,
         stats=run.stats | means | {"psi": run.psi},
         attributes=run.attributes | {"effects_seed": seed},
         by=run.by,
-        seconds={"adapting": adapted - began, "sampling": done - adapted},
+        seconds=time.perf_counter() - began,
     )
 
 

@@ -90,8 +90,9 @@ def _sampling(fit: Any) -> str:
     found = fit.diagnostics()
     agreement = "" if math.isnan(found["max_r_hat"]) else f", largest R̂ {found['max_r_hat']:.3f}"
     size = "" if math.isnan(found["min_ess"]) else f", smallest effective sample size {found['min_ess']:,.0f}"
-    seconds = ", ".join(f"{value:.1f} s {name}" for name, value in fit.timing.items())
+    proposals = f", Pareto k̂ of the proposals {found['pareto_k']:.2f}" if "pareto_k" in found else ""
+    seconds = ", ".join(f"{value:.2f} s {name}" for name, value in fit.timing.items())
     return (
         f"Method {fit.method}: {found['chains']} chains of {found['draws']:,} draws, "
-        f"{found['divergences']} divergences{agreement}{size}; {seconds}."
+        f"{found['divergences']} divergences{agreement}{size}{proposals}; {seconds}."
     )

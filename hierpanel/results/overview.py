@@ -1,0 +1,148 @@
+"""A `Fit` comes in, its `Summary` goes out: health of the draws, facts, coefficients, sds, shares of variance."""
+
+import numpy as np
+import pandas as pd
+
+from hierpanel.compiler.scales import prior_name
+from hierpanel.results import tables
+from hierpanel.results.fit import Fit
+from hierpanel.results.summary import Section, Summary, cells
+from hierpanel.results.variance import variances
+
+def summarise(fit: Fit, prob: float) -> Summary:
+    """Build the summary of a fit."""
+    tables.check_prob(prob)
+    spec = fit.spec
+    percent = f"{100 * prob:g} %"
+    lower, upper = f"{50 * (1 - prob):.6g} %", f"{50 * (1 + prob):.6g} %"
+    sections = []
+    if spec.coefs:
+        rows = tuple((str(name), cells(row)) for name, row in fit.fixef(prob).iterrows())
+        sections.append(Section("Coefficients", rows))
+    sections.append(Section("Sds and correlations" if spec.groups else "Residual", _variance_rows(fit, prob)))
+    shares = _share_rows(fit, prob)
+    if shares:
+        sections.append(Section("Shares of variance", shares))
+    return Summary(
+        title="Bayesian multilevel regression" if spec.groups else "Bayesian regression",
+        warnings=(*_health(fit), *spec.notes),
+        facts=_facts(fit),
+        columns=("mean", "sd", lower, upper, "P(>0)", "ESS", "R̂"),
+        sections=tuple(section for section in sections if section.rows),
+        footnotes=_footnotes(fit, percent, [name for name, _ in shares]),
+    )
+
+
+def _facts(fit: Fit) -> tuple[tuple[str, str], ...]:
+    spec = fit.spec
+    dropped = spec.n_total - spec.n
+    why = ", ".join(f"{name} missing in {count:,}" for name, count in spec.dropped)
+    rows = f"{spec.n:,} used, {dropped:,} dropped" + (f" ({why})" if why else "")
+    chains, draws = fit.diagnostics()["chains"], fit.diagnostics()["draws"]
+    facts = [
+        ("Formula", " ".join((spec.formula.source or str(spec.formula)).split())),
+        ("Response", spec.formula.response),
+        ("Family", str(spec.family)),
+        ("Rows", rows),
+        ("Method", f"{_method(fit)}, {chains} × {draws:,} draws"),
+        ("Seconds", ", ".join(f"{value:.{1 if value >= 1 else 2}f} {name}" for name, value in fit.timing.items())),
+    ]
+    for group in fit.design.groups:
+        rows_of = group.rows
+        facts.append(
+            (
+                "Units",
+                f"{len(group.levels):,} {group.name}, rows {rows_of.min()}–{rows_of.max()}, mean {rows_of.mean():.1f}",
+            )
+        )
+    if spec.weighted:
+        facts.append(("Weights", "precision"))
+    if fit.reason and spec.family.name == "gaussian":
+        facts.append(("Why NUTS", fit.reason))
+    return tuple(facts)
+
+
+def _method(fit: Fit) -> str:
+    """Name the route; NUTS may stand in for the independence chains of the marginal one."""
+    if fit.method == "nuts":
+        return "NUTS"
+    return "marginal (by NUTS)" if fit.idata["sample_stats"].attrs.get("sampled_by") == "nuts" else "marginal"
+
+
+def _variance_rows(fit: Fit, prob: float) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    rows: list[tuple[str, tuple[str, ...]]] = []
+    if not (fit.spec.groups or fit.spec.parameters):
+        return ()
+    table, last = fit.varcorr(prob), None
+    of_groups = len(table) - len(fit.spec.parameters)
+    for k, (group, coef, other) in enumerate(table.index):
+        if k >= of_groups:
+            label = "residual sd (sigma)" if coef == "sigma" else str(coef)
+        else:
+            rows += [(str(group), ())] if group != last else []
+            label = f"  cor({coef}, {other})" if other else f"  sd({coef})"
+        last = group
+        rows.append((label, cells(table.iloc[k])))
+    return tuple(rows)
+
+
+def _share_rows(fit: Fit, prob: float) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    parts = variances(fit.spec, fit.design, fit._draws())
+    rows = [(f"ICC {name}", draws) for name, draws in parts.icc().items()]
+    said = {"marginal": fit.spec.coefs not in ((), ("Intercept",)), "conditional": bool(fit.spec.groups)}
+    rows += [(f"R² {name}", draws) for name, draws in parts.r2().items() if said[name]]
+    if not rows:
+        return ()
+    table = tables.summarise(
+        np.stack([draws for _, draws in rows], axis=-1), pd.Index([name for name, _ in rows]), prob
+    )
+    found = []
+    for k, label in enumerate(table.index):
+        mean, sd, low, high, _, ess, r_hat = cells(table.iloc[k])  # a share is never negative
+        found.append((str(label), (mean, sd, low, high, "", ess, r_hat)))
+    return tuple(found)
+
+
+def _health(fit: Fit) -> tuple[str, ...]:
+    """One plain sentence for each thing that is wrong with the draws, and what to try."""
+    found = fit.diagnostics()
+    total = found["chains"] * found["draws"]
+    sentences = []
+    if found["divergences"]:
+        sentences.append(
+            f"{found['divergences']:,} of {total:,} draws diverged, so parts of the posterior may be missing: try "
+            "target_accept=0.99, a tighter prior on the sds, or parameterization='centered' where units have many rows."
+        )
+    if found["max_r_hat"] > fit.R_HAT:
+        sentences.append(
+            f"The chains do not agree yet (largest R̂ {found['max_r_hat']:.3f}, above {fit.R_HAT}), so the numbers "
+            "are not to be trusted: try more tune= and draws=."
+        )
+    if found["min_ess"] < fit.ESS_PER_CHAIN * found["chains"]:
+        sentences.append(
+            f"The smallest effective sample size is {found['min_ess']:,.0f}, below {fit.ESS_PER_CHAIN} per chain: "
+            "means and intervals are rough; try more draws=."
+        )
+    if found["draws"] < 4:
+        sentences.append("With fewer than 4 draws in a chain nothing tells how good they are; use draws=1000.")
+    if found["chains"] == 1:
+        sentences.append("With one chain R̂ cannot be computed; use chains=4 to see whether chains agree.")
+    return tuple(sentences)
+
+
+def _footnotes(fit: Fit, percent: str, shares: list[str]) -> tuple[str, ...]:
+    notes = [
+        f"Intervals are {percent} equal-tailed posterior intervals. P(>0): posterior probability of a positive value. "
+        "ESS: effective draws, the smaller of bulk and tail."
+    ]
+    meanings = {"ICC": "ICC: share of the variance left by the coefficients", "R²": "R² of Johnson (2014)"}
+    if shares:
+        family = fit.spec.family
+        said = [text for word, text in meanings.items() if any(name.startswith(word) for name in shares)]
+        scale = "" if family.residual_variance else f", on the latent scale of the {family.link.name} link"
+        notes.append(f"{'. '.join(said)}{scale}.")
+    if any(group.is_fixed for group in fit.spec.groups) and fit.spec.has_intercept:
+        notes.append("Beside fe() the intercept is the row-weighted mean of the unit effects.")
+    if any(prior_name("sd", group) != f"sd_{group.name}" for group in fit.spec.groups):
+        notes.append("sd(Intercept) and its correlations are at 0 of the varying columns; priors sit at their means.")
+    return tuple(notes)
