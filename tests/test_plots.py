@@ -291,7 +291,7 @@ def test_nothing_is_cut_off_in_the_reports_priors(made: Made, table: pd.DataFram
         ("hit ~ x + (x + t | g)", {"family": "bernoulli"}, "With family bernoulli, units' own estimates"),
         ("y ~ x + (x | row)", {}, "No row has rows enough for an estimate of x of its own"),
         ("y ~ x + (1 | g)", {"chains": 1}, "With one chain R̂ cannot be computed"),
-        ("y ~ x + (1 | g)", {"draws": 3}, "4 chains of 3 draws, 0 divergences; 1.0 s compiling"),
+        ("y ~ x + (1 | g)", {"draws": 3}, "4 chains of 3 draws, 0 divergences; 1.00 s compiling"),
         ("y ~ x + (1 | g)", {"priors": {"beta": hp.Prior("Flat")}}, ""),
     ],
 )

@@ -9,6 +9,7 @@ from hierpanel.results.fit import Fit
 from hierpanel.results.summary import Section, Summary, cells
 from hierpanel.results.variance import variances
 
+
 def summarise(fit: Fit, prob: float) -> Summary:
     """Build the summary of a fit."""
     tables.check_prob(prob)
