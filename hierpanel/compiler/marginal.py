@@ -139,8 +139,9 @@ class Marginal:
         """Return log p(y | ψ), (P,), of psi (P, d); minus infinity where the numbers do not reach."""
         found = np.full(len(psi), -np.inf)
         near = np.flatnonzero((np.abs(psi - self.start) < FURTHEST).all(axis=1))
-        for points in steps(self.chunks(len(near))):
-            found[near[points]] = self.solve(psi[near[points]]).log_likelihood
+        with np.errstate(all="ignore"):  # numbers that overflow far out end as minus infinity
+            for points in steps(self.chunks(len(near))):
+                found[near[points]] = self.solve(psi[near[points]]).log_likelihood
         return found
 
     def chunks(self, count: int) -> list[slice]:
