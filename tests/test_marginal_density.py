@@ -98,11 +98,11 @@ GROUPED = [formula for formula in STRUCTURES if "(" in formula.replace("offset("
 # every way through the code, by the numbers that decide: nothing shared, all dense, by LAPACK, piecemeal
 PATHS: list[dict[str, int]] = [
     {},
-    {"elimination.MOST_PRODUCTS": -1},
+    {"plan.MOST_PRODUCTS": -1},
     {"marginal.LARGE": 1},
-    {"marginal.LARGE": 2, "elimination.MOST_PRODUCTS": -1},
-    {"marginal.NUMBERS": 1, "marginal.LEVELS": 2, "elimination.CELLS": 1},
-    {"marginal.NUMBERS": 1, "marginal.LEVELS": 2, "elimination.MOST_SHARED": -1},
+    {"marginal.LARGE": 2, "plan.MOST_PRODUCTS": -1},
+    {"marginal.NUMBERS": 1, "marginal.CELLS": 1, "elimination.CELLS": 1},
+    {"marginal.NUMBERS": 1, "marginal.CELLS": 1, "plan.MOST_SHARED": -1},
 ]
 
 

@@ -173,6 +173,21 @@ def test_chains_agree_and_draws_are_all_but_independent() -> None:
     assert r_hat.max() < 1.01
 
 
+def test_the_first_draws_of_chains_are_of_the_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large models take each proposal in turn, so what a chain starts with is seen."""
+    monkeypatch.setattr(route, "MOST_THINNING", 1)
+    first = model_of("dyestuff").fit("marginal", draws=4, chains=300, seed=1, progress=False)
+    shares = np.array([0.01, 0.09, 0.4, 0.4, 0.09, 0.01])
+    for name in ("sd_batch", "sigma"):
+        edges = np.quantile(fitted("dyestuff").draws(name), np.cumsum(shares)[:-1])
+        counts = np.bincount(np.searchsorted(edges, first.draws(name)[:, 0].ravel()), minlength=6)
+        assert stats.chisquare(counts, 300 * shares).pvalue > 1e-4
+    priors = {"sd_batch": P("Uniform", lower=0, upper=30)}
+    bounded = by_marginal("yield_ ~ (1 | batch)", hp.datasets.load("dyestuff"), priors=priors, draws=4, chains=300)
+    assert bounded.draws("sd_batch").max() < 30
+    assert np.isfinite(bounded.idata["sample_stats"]["lp"].values).all()
+
+
 def test_statistics_of_the_sampling_are_told() -> None:
     fit = fitted("sleepstudy")
     stat = fit.idata["sample_stats"]
@@ -710,6 +725,8 @@ def test_proposals_that_are_not_trusted_give_way_to_nuts_on_the_same_density(mon
     assert (fit.method, stat.attrs["sampled_by"]) == ("marginal", "nuts")
     assert set(stat.data_vars) == {"lp", "diverging", "psi"}
     assert fit.diagnostics()["divergences"] <= 4
+    lp = marginal(fit.spec, moments(fit.design)).log_density(stat["psi"].values.reshape(-1, 2))
+    np.testing.assert_allclose(stat["lp"].values.ravel(), lp, rtol=1e-9)
     monkeypatch.undo()
     for name in ("beta", "sd_batch", "sigma", "b_batch"):
         assert_agree(fit.draws(name), fitted("dyestuff").draws(name))

@@ -11,6 +11,9 @@ import numpy as np
 Array = np.ndarray
 Rows = list[list[Array]]
 
+# Share of a column's squares that is left when it depends on others, by rounding.
+DEPENDENT = 1e-13
+
 
 def triangle(q: int) -> list[tuple[int, int]]:
     """Return the places (a, b), a <= b, of a symmetric matrix's distinct entries."""
@@ -79,40 +82,70 @@ def gram(Y: Rows, a: int, b: int) -> Array:
     return _sum([row[a] * row[b] for row in Y])
 
 
-def inverse_by_cholesky(N: Array, factor: Array, A: Array) -> Array:
-    """Put the distinct entries of λ (I + λ'Nλ)⁻¹ λ' into A (n, features, P), and return the determinants (n, P)."""
-    C = cholesky(with_identity(N, factor))
-    Y, q = inverse_times(C, factor), len(factor)
+def root(N: Array) -> Array:
+    """Return upper triangular R (n, q, q) with R'R = N; a row is 0 where its column depends on those before."""
+    R = np.zeros_like(N)
+    for i in range(N.shape[1]):
+        pivot = N[:, i, i] - (R[:, :i, i] ** 2).sum(axis=1)
+        kept = pivot > DEPENDENT * N[:, i, i]
+        size = np.sqrt(np.where(kept, pivot, 1.0))
+        R[:, i, i] = np.where(kept, size, 0.0)
+        for j in range(i + 1, N.shape[2]):
+            rest = N[:, i, j] - (R[:, :i, i] * R[:, :i, j]).sum(axis=1)
+            R[:, i, j] = np.where(kept, rest / size, 0.0)
+    return R
+
+
+def root_solve(R: Array, N: Array) -> Array:
+    """Return Q (n, q, k) with R'Q = N (n, q, k), for R of `root` and N whose columns it spans."""
+    Q = np.zeros_like(N)
+    for i in range(R.shape[1]):
+        kept = R[:, i, i] > 0
+        rest = N[:, i] - (R[:, :i, i, None] * Q[:, :i]).sum(axis=1)
+        Q[:, i] = np.where(kept[:, None], rest / np.where(kept, R[:, i, i], 1.0)[:, None], 0.0)
+    return Q
+
+
+def shrinkage_by_cholesky(R: Array, factor: Array, B: Array) -> Array:
+    """Put the distinct entries of B = I - (I + RSR')⁻¹, S = λλ', into B (n, features, P); return |I + RSR'| (n, P).
+
+    B = Rλ(I + λ'R'Rλ)⁻¹λ'R' is at most 1, however large λ is.
+    """
+    q = len(factor)
+    G = [[_sum([R[:, a, k, None] * factor[k, c] for k in range(c, q)]) for c in range(q)] for a in range(q)]
+    K = [[_sum([x * y for x, y in zip(G[a], G[b], strict=True)]) for b in range(a + 1)] for a in range(q)]
+    for a in range(q):
+        K[a][a] += 1.0
+    C = cholesky(K)
+    Y = inverse_times(C, np.eye(q)[:, :, None])
     for k, (a, b) in enumerate(triangle(q)):
-        A[:, k] = gram(Y, a, b)
-    root = C[0][0]
+        np.subtract(float(a == b), gram(Y, a, b), out=B[:, k])
+    size = C[0][0]
     for a in range(1, q):
-        root = root * C[a][a]
-    return root**2
+        size = size * C[a][a]
+    return np.asarray(size**2)
 
 
-def inverse_by_minors(N: Array, factor: Array, A: Array) -> Array:
-    """Do the same for one or two columns and fixed N, (n, q, q, 1): with S = λλ', in a third of the operations.
+def shrinkage_by_minors(R: Array, factor: Array, B: Array) -> Array:
+    """Do the same for one or two columns, in a third of the operations.
 
-    |I + NS| = 1 + tr NS + |N||S|     S (I + NS)⁻¹ = (S + |S| adj N) / |I + NS|
+    With RSR' = [[a, b], [b, c]] and its determinant d, |I + RSR'| = 1 + a + c + d, and B's entries are (a + d, b,
+    c + d) over that: sums of positive numbers, without the cancellation of an inverse.
     """
     if len(factor) == 1:
-        S = factor[0, 0] ** 2
-        det = N[:, 0, 0] * S + 1
-        np.divide(S, det, out=A[:, 0])
+        B[:, 0] = R[:, 0] ** 2 * factor[0, 0] ** 2
+        det = B[:, 0] + 1
+        B[:, 0] /= det
         return np.asarray(det)
-    S = [factor[0, 0] ** 2, factor[0, 0] * factor[1, 0], factor[1, 0] ** 2 + factor[1, 1] ** 2]
-    product = N[:, 0, 0, 0] * N[:, 1, 1, 0]
-    minor = product - N[:, 0, 1, 0] ** 2
-    minor[minor < 8 * np.finfo(float).eps * product] = 0.0  # rounding: the columns are proportional in these levels
-    det_S = (factor[0, 0] * factor[1, 1]) ** 2
-    packed = np.stack([N[:, 0, 0, 0], 2 * N[:, 0, 1, 0], N[:, 1, 1, 0], minor], axis=1)
-    det = packed @ np.stack([*S, det_S])
-    det += 1
-    for k, (s, adjugate) in enumerate(zip(S, (N[:, 1, 1], -N[:, 0, 1], N[:, 0, 0]), strict=True)):
-        np.multiply(adjugate, det_S, out=A[:, k])
-        A[:, k] += s
-        A[:, k] /= det
+    S = np.stack([factor[0, 0] ** 2, factor[0, 0] * factor[1, 0], factor[1, 0] ** 2 + factor[1, 1] ** 2])
+    (r, s), (t, u) = R[:, 0].T, R[:, 1].T
+    minor = np.outer((r * u - s * t) ** 2, (factor[0, 0] * factor[1, 1]) ** 2)
+    for k, columns in enumerate(([r**2, 2 * r * s, s**2], [r * t, r * u + s * t, s * u], [t**2, 2 * t * u, u**2])):
+        B[:, k] = np.stack(columns, axis=1) @ S
+    B[:, 0] += minor
+    det = B[:, 0] + B[:, 2] + 1
+    B[:, 2] += minor
+    B /= det[:, None]
     return np.asarray(det)
 
 

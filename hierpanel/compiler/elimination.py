@@ -8,7 +8,7 @@ for all that it meets, other factors and W alike; log|C| adds up. Then the next 
 Only λ enters, so this works as λ → 0; no row of the data is touched.
 
 * Levels of the first factor with equal N_ff share C, and N_gf ⊗ N_fh is summed over them beforehand: the update is a
-  linear map of A. A balanced panel costs O(1) for each λ, however many units it has.
+  linear map of q(q+1)/2 numbers for each. A balanced panel costs O(1) for each λ, however many units it has.
 * A factor whose levels each meet one level of every other factor (nested) leaves the others as sparse as they were;
   after a crossed factor, the factors that are left fill in and are eliminated together, as one dense matrix.
 
@@ -58,11 +58,14 @@ class Shared:
     """The first stage's sums over levels that share C.
 
     pattern : (J,) the pattern of each level; ZZ : (K, q, q, 1) of each pattern; counts : (K,) its levels.
-    maps : (g, h) → the linear map from A, (K q(q+1)/2, P), to the blocks of (g, h); dense, or sparse.
+    R : (K, q, q) with R'R = ZZ, from sums about the columns' means, which keeps what a far origin would swallow.
+    maps : (g, h) → the linear map from B (K q(q+1)/2, P) to the blocks of (g, h); dense, or sparse. With N_fg = R'Q_g,
+        N_gf A N_fh = Q_g' B Q_h, where B = I - (I + Rλλ'R')⁻¹ is at most 1, while A grows like λ².
     """
 
     pattern: Array
     ZZ: Array
+    R: Array
     counts: Array
     maps: Mapping[Key, Any]
 
@@ -73,7 +76,7 @@ class Shared:
 
     @property
     def size(self) -> int:
-        """Numbers in A, roughly."""
+        """Numbers in B, roughly."""
         return int(self.ZZ.size)
 
 
@@ -239,19 +242,19 @@ class Elimination:
 def _shared_updates(shared: Shared, factor: Array) -> tuple[dict[Key, Array], Array]:
     """Return what is taken from each target, (entries, P), and Σ log|C| (P,) over the levels."""
     K, q, points = len(shared.ZZ), len(factor), factor.shape[-1]
-    inverse = small.inverse_by_minors if q <= 2 else small.inverse_by_cholesky
+    shrinkage = small.shrinkage_by_minors if q <= 2 else small.shrinkage_by_cholesky
     features = len(small.triangle(q))
-    # A dense map is applied to A in parts, while they are in the cache; a sparse one to the whole of it.
+    # A dense map is applied to B in parts, while they are in the cache; a sparse one to the whole of it.
     size = max(1, CELLS // points) if shared.is_dense else K
     updates: dict[Key, Array] = {}
     log_det = np.zeros(points)
     for start in range(0, K, size):
         rows = slice(start, min(start + size, K))
-        A = np.empty((rows.stop - start, features, points))
-        log_det += shared.counts[rows] @ np.log(inverse(shared.ZZ[rows], factor, A)) / 2
+        B = np.empty((rows.stop - start, features, points))
+        log_det += shared.counts[rows] @ np.log(shrinkage(shared.R[rows], factor, B)) / 2
         for target, linear in shared.maps.items():
             part = linear[:, start * features : rows.stop * features] if shared.is_dense else linear
-            made = part @ A.reshape(-1, points)
+            made = part @ B.reshape(-1, points)
             updates[target] = updates[target] + made if target in updates else made
     return updates, log_det
 

@@ -22,7 +22,7 @@ from threadpoolctl import ThreadpoolController
 from hierpanel.compiler import blocks as small
 from hierpanel.compiler import plan as plans
 from hierpanel.compiler.elimination import Eliminated, Elimination
-from hierpanel.compiler.plan import Cross
+from hierpanel.compiler.plan import AboutMeans, Cross
 from hierpanel.compiler.variance_parameters import VarianceParameters, variance_parameters
 from hierpanel.data.moments import Moments
 from hierpanel.errors import RouteError
@@ -301,6 +301,7 @@ def marginal(spec: ModelSpec, moments: Moments) -> Marginal:
         crosses,
         [group.ZW[:, 1:, first:] for group in moved.groups],
         moved.WW[first:, first:],
+        lambda g: _about_means(moments, spec, pivot, first, g),
     )
     p = len(spec.coefs)
     to_beta_c = np.eye(p, p + 1)
@@ -308,8 +309,8 @@ def marginal(spec: ModelSpec, moments: Moments) -> Marginal:
         to_beta_c[0, 1:p] = spec.center[1:] - pivot[1:-1]
         to_beta_c[0, p] = pivot[-1]
     normal = np.array([prior.name == "Normal" for prior in spec.beta], dtype=bool)
-    values = [prior.values if prior.name == "Normal" else {"mu": 0.0, "sigma": np.inf} for prior in spec.beta]
-    inverse = np.array([value.get("sigma", 1.0) for value in values], dtype=float) ** -2.0
+    values = [prior.values if prior.name == "Normal" else {"tau": 0.0} for prior in spec.beta]
+    inverse = np.array([value.get("tau", value.get("sigma", 1.0) ** -2.0) for value in values], dtype=float)
     T = to_beta_c[:, :p]
     mean = np.linalg.solve(T, np.array([value.get("mu", 0.0) for value in values], dtype=float) - to_beta_c[:, p])
     constant = 0.5 * (
@@ -326,6 +327,27 @@ def marginal(spec: ModelSpec, moments: Moments) -> Marginal:
         to_beta_c=to_beta_c,
         constant=float(constant),
     )
+
+
+def _about_means(moments: Moments, spec: ModelSpec, pivot: Array, first: int, g: int) -> AboutMeans:
+    """Return one factor's sums about its columns' means, where an intercept among them takes up the shift."""
+    group, q = spec.groups[g], len(spec.groups[g].coefs)
+    centers = [np.concatenate([[0.0], other.center]) for other in spec.groups]
+    A = np.eye(q)
+    if "Intercept" in group.coefs:
+        intercept = group.coefs.index("Intercept")
+        A[intercept] += np.where(np.arange(q) == intercept, 0.0, moments.groups[g].pivot[1:] - group.center)
+        centers[g] = moments.groups[g].pivot
+    moved = moments.about(pivot, tuple(centers))
+    crosses = {}
+    for pair in moved.pairs:
+        if group.name in pair.names:
+            cross = Cross(pair.left, pair.right, pair.ZZ[:, 1:, 1:])
+            mine = pair.names[0] == group.name
+            other = next(k for k, one in enumerate(spec.groups) if one.name == pair.names[1 if mine else 0])
+            crosses[other] = cross if mine else cross.transposed()
+    own = moved.groups[g]
+    return AboutMeans(A, moments.groups[g].ZZ, own.ZZ[:, 1:, 1:], crosses, own.ZW[:, 1:, first:])
 
 
 def _start(spec: ModelSpec, moments: Moments) -> Array:

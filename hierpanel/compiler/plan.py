@@ -1,12 +1,12 @@
 """Cross-products of a model's factors come in; an `Elimination` goes out, with all that does not depend on λ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from hierpanel.compiler.blocks import triangle
+from hierpanel.compiler.blocks import root, root_solve, triangle
 from hierpanel.compiler.elimination import Elimination, Key, Products, Shared, Stage
 from hierpanel.errors import RouteError
 
@@ -39,8 +39,28 @@ class Cross:
         return Cross(self.right[order], self.left[order], self.values[order].swapaxes(1, 2))
 
 
+@dataclass(frozen=True)
+class AboutMeans:
+    """A factor's cross-products about its columns' means, Z_m, where Z = Z_m A.
+
+    A : (q, q); alike : (J, …) whatever levels must have in common to share their work.
+    squares : (J, q, q); crosses : other factor → `Cross`, this factor on the left; with_W : (J, q, m).
+    """
+
+    A: Array
+    alike: Array
+    squares: Array
+    crosses: Mapping[int, Cross]
+    with_W: Array
+
+
 def plan(
-    sizes: Sequence[Key], squares: Sequence[Array], crosses: Mapping[Key, Cross], with_W: Sequence[Array], WW: Array
+    sizes: Sequence[Key],
+    squares: Sequence[Array],
+    crosses: Mapping[Key, Cross],
+    with_W: Sequence[Array],
+    WW: Array,
+    about_means: Callable[[int], AboutMeans],
 ) -> Elimination:
     """Decide the order of elimination, and work out everything that does not depend on λ.
 
@@ -51,6 +71,7 @@ def plan(
     crosses : (g, h), g < h, → cross-products of two factors' columns
     with_W : for each factor (J, q, m) cross-products with W
     WW : (m, m)
+    about_means : factor → its cross-products about means, for the one that goes first
 
     Raises
     ------
@@ -86,7 +107,7 @@ def plan(
         pairs={key: (cross.left, cross.right) for key, cross in ordered.items()},
         start={key: cross.values[..., None] for key, cross in ordered.items()},
         stages=tuple(stages),
-        shared=_share(stages[0], ordered, new_sizes) if stages else None,
+        shared=_share(stages[0], ordered, new_sizes, about_means(order[0]), order) if stages else None,
         places=_places(range(by_blocks, W + 1), ordered, new_sizes),
     )
 
@@ -177,11 +198,13 @@ def _placed(stage: Stage, crosses: Mapping[Key, Cross], sizes: Sequence[Key]) ->
     return replace(stage, products=products)
 
 
-def _share(stage: Stage, crosses: Mapping[Key, Cross], sizes: Sequence[Key]) -> Shared | None:
+def _share(
+    stage: Stage, crosses: Mapping[Key, Cross], sizes: Sequence[Key], own: AboutMeans, order: Sequence[int]
+) -> Shared | None:
     """Sum the first stage's products over levels with equal cross-products; None where that would not be smaller."""
     f, q = stage.factor, sizes[stage.factor][1]
     features = triangle(q)
-    pattern, first_of = _patterns(crosses[f, f].values)
+    pattern, first_of = _patterns(own.alike)
     K = len(first_of)
     entries = {
         (g, h): min(len(products.first), K * len(products.targets)) * sizes[g][1] * sizes[h][1] * len(features)
@@ -189,31 +212,33 @@ def _share(stage: Stage, crosses: Mapping[Key, Cross], sizes: Sequence[Key]) -> 
     }
     if sum(entries.values()) > MOST_SHARED:
         return None
+    R = root(own.squares[first_of])
+    Q = {len(order): root_solve(R[pattern], own.with_W)}
+    for h in range(1, len(order)):
+        cross = own.crosses[order[h]]
+        Q[h] = root_solve(R[pattern[cross.left]], cross.values)
     maps: dict[Key, Any] = {}
     for (g, h), products in stage.products.items():
-        left, right = crosses[f, g].values, crosses[f, h].values
         level = crosses[f, g].left[products.first]
-        q1, q2 = sizes[g][1], sizes[h][1]
-        rows = len(crosses[g, h].left) * q1 * q2
-        if rows <= q1 * q2:  # W with W: a few sums for each pattern
-            maps[g, h] = _dense_map(left, right, pattern, K, features)
+        rows = len(crosses[g, h].left) * sizes[g][1] * sizes[h][1]
+        if g == len(order):  # W with W: a few sums for each pattern
+            maps[g, h] = _dense_map(Q[g], Q[h], pattern, K, features)
         else:
             target = np.repeat(products.targets, np.diff(np.append(products.starts, len(products.first))))
-            maps[g, h] = _sparse_map(
-                left[products.first],
-                right[products.second],
-                pattern[level],
-                target,
-                (rows, K * len(features)),
-                features,
-            )
-    return Shared(pattern, crosses[f, f].values[first_of][..., None], np.bincount(pattern).astype(float), maps)
+            shape = (rows, K * len(features))
+            left, right = Q[g][products.first], Q[h][products.second]
+            maps[g, h] = _sparse_map(left, right, pattern[level], target, shape, features)
+    ZZ = crosses[f, f].values[first_of][..., None]
+    return Shared(pattern, ZZ, R @ own.A, np.bincount(pattern).astype(float), maps)
 
 
 def _patterns(ZZ: Array) -> tuple[Array, Array]:
     """Group levels whose cross-products differ by rounding alone: (J,) patterns, and the first level of each."""
-    size = np.sqrt(np.maximum(ZZ.diagonal(axis1=1, axis2=2), np.finfo(float).tiny))
-    mantissa, exponent = np.frexp(size)
+    size = np.sqrt(ZZ.diagonal(axis1=1, axis2=2))
+    size = np.where(
+        size > 1e-13 * size.max(axis=0), size, np.inf
+    )  # a column that is 0 in these levels, but for rounding
+    mantissa, exponent = np.frexp(np.where(np.isfinite(size), size, 0.0))
     relative = ZZ / size[:, :, None] / size[:, None, :]
     parts = [np.round(mantissa, EQUAL_DIGITS), exponent.astype(float)]
     parts += [np.round(relative[:, a, b], EQUAL_DIGITS)[:, None] for a, b in triangle(ZZ.shape[1]) if a < b]
@@ -225,13 +250,13 @@ def _patterns(ZZ: Array) -> tuple[Array, Array]:
 
 
 def _symmetric(left: Array, right: Array, a: int, b: int) -> Array:
-    """Return the (n, q_g, q_h) coefficients of A_ab, a <= b, in left' A right."""
+    """Return the (n, q_g, q_h) coefficients of B_ab, a <= b, in left' B right."""
     found = left[:, a, :, None] * right[:, b, None, :]
     return np.asarray(found if a == b else found + left[:, b, :, None] * right[:, a, None, :])
 
 
 def _dense_map(left: Array, right: Array, pattern: Array, K: int, features: list[Key]) -> Array:
-    """Sum left'A right over the levels of each pattern: (q_g q_h, K × features)."""
+    """Sum left'B right over the levels of each pattern: (q_g q_h, K × features)."""
     entries = left.shape[2] * right.shape[2]
     found = np.empty((entries, K, len(features)))
     for k, (a, b) in enumerate(features):

@@ -43,11 +43,12 @@ class VarianceParameters:
         total = np.zeros(len(psi))
         for value, prior in zip(psi.T, self.priors, strict=True):
             if isinstance(prior, Prior):
-                total += prior.log_density(np.exp(value)) + value
+                with np.errstate(over="ignore", invalid="ignore"):  # at infinity
+                    total += prior.log_density(np.exp(value)) + value
             else:  # x = (1 + tanh ψ)/2 ~ Beta(a, a), whose Jacobian is 2 x (1 - x)
                 log_x_1_x = -2 * (np.abs(value) + np.log1p(np.exp(-2 * np.abs(value))))
                 total += prior * log_x_1_x + math.log(2) - 2 * math.lgamma(prior) + math.lgamma(2 * prior)
-        return total
+        return np.where(np.isnan(total), -np.inf, total)
 
     def _free(self, psi: Array) -> Mapping[str, Array]:
         """Return the variables that `scales.covariance_factor` takes, sds one by one."""

@@ -80,7 +80,8 @@ class Prior:
         known = _COMMON.get(self.name)
         if known is not None and set(self.values) == set(known.parameters):
             with np.errstate(all="ignore"):  # outside the support roots and logarithms have no value
-                return np.where(x >= known.lowest(**self.values), known.log_density(x, **self.values), -np.inf)
+                value = known.log_density(x, **self.values)
+                return np.where((x >= known.lowest(**self.values)) & ~np.isnan(value), value, -np.inf)
         return np.asarray(_pymc_log_density(self)(np.asarray(x, dtype=float)))
 
     def check(self, key: str, positive: bool) -> None:
@@ -206,7 +207,8 @@ def _log_normal(x: np.ndarray) -> np.ndarray:
 
 
 def _log_gamma(x: np.ndarray, alpha: float, beta: float) -> np.ndarray:
-    return np.asarray(alpha * math.log(beta) - math.lgamma(alpha) + (alpha - 1) * np.log(x) - beta * x)
+    powers = (alpha - 1) * np.log(x) if alpha != 1 else 0.0
+    return np.asarray(alpha * math.log(beta) - math.lgamma(alpha) + powers - beta * x)
 
 
 _COMMON: Mapping[str, _Common] = {
