@@ -80,11 +80,21 @@ def adapt(
         log_q = np.logaddexp.reduce([one.log_density(x) + math.log(count / len(x)) for count, one in used], axis=0)
         if best[0] >= EVEN:
             break
-        # weights of early rounds may sit on a few points: cut at √n times their mean (Ionides, 2008)
-        tempered = np.minimum(_normalised(TEMPER * (log_p - log_q)), len(x) ** -0.5)
-        chosen = x[rng.choice(len(x), size=min(len(x), RESAMPLED), p=tempered / tempered.sum())]
-        proposal = mixture.fit(chosen, COMPONENTS if len(x) > 100 * len(start) else 1, reach, rng)
+        proposal = _fitted(x, log_p - log_q, reach, rng)
     return Proposal(best[1], x[rng.choice(len(x), size=chains, p=_normalised(log_p - log_q))], best[0])
+
+
+def refined(x: Array, log_weights: Array, reach: Array, chains: int, rng: np.random.Generator) -> Proposal:
+    """Fit a proposal to the points of a fixed one, which show tails that adaptation had too few points to see."""
+    starts = x[rng.choice(len(x), size=chains, p=_normalised(log_weights))]
+    return Proposal(_fitted(x, log_weights, reach, rng), starts, effective_share(log_weights))
+
+
+def _fitted(x: Array, log_weights: Array, reach: Array, rng: np.random.Generator) -> Mixture:
+    # weights of early rounds may sit on a few points: cut at √n times their mean (Ionides, 2008)
+    tempered = np.minimum(_normalised(TEMPER * log_weights), len(x) ** -0.5)
+    chosen = x[rng.choice(len(x), size=min(len(x), RESAMPLED), p=tempered / tempered.sum())]
+    return mixture.fit(chosen, COMPONENTS if len(x) > 100 * x.shape[1] else 1, reach, rng)
 
 
 def effective_share(log_weights: Array) -> float:

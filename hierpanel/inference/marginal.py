@@ -27,6 +27,8 @@ MOST_POINTS, MOST_THINNING = 1000, 12
 LARGE_MODEL = 200_000
 # Above this Pareto k̂ the weights of proposals cannot be trusted (Vehtari et al., 2024).
 UNTRUSTED = 0.7
+# Proposals that are tried: each is fitted to the points of the one before.
+ATTEMPTS = 3
 # Chains with fewer effective draws than this share are stuck.
 STUCK = 0.05
 # Proposals that k̂ and the evidence are taken from, at least.
@@ -152,31 +154,34 @@ def _independence(
     points = int(np.clip(ROUND // work, 25 * len(mode), MOST_POINTS))
     reach = np.where(coordinates.is_sd | coordinates.is_correlation, 1.0, 0.0)
     proposal = independence.adapt(density, coordinates.start(mode), reach, points, chains, rng)
-    wanted = min(math.ceil(2.5 / proposal.efficiency), MOST_THINNING, PROPOSALS // (work * total))
-    thin = max(1, wanted)
-    x = proposal.mixture.draw(rng, total * thin)
-    psi, log_jacobian = coordinates.to_psi(x)
-    drawn = None
-    if thin == 1 and work > LARGE_MODEL:
-        log_likelihood, drawn = _draw(marginal, psi, rng, stored, told)
-        log_p = log_likelihood + marginal.parameters.log_prior(psi) + log_jacobian
-    else:
-        log_p = watched("sampling")(x)
-    log_w = log_p - proposal.mixture.log_density(x)
-    start = density(proposal.starts) - proposal.mixture.log_density(proposal.starts)
-    chain = independence.chains_of(log_w.reshape(chains, -1), start, rng)
-    choice = chain.choice[:, thin - 1 :: thin].ravel()
-    if len(x) < FEWEST:
-        extra = proposal.mixture.draw(rng, FEWEST - len(x))
-        log_w = np.append(log_w, density(extra) - proposal.mixture.log_density(extra))
+    for attempt in range(ATTEMPTS):
+        wanted = min(math.ceil(2.5 / proposal.efficiency), MOST_THINNING, PROPOSALS // (work * total))
+        thin = max(1, wanted)
+        x = proposal.mixture.draw(rng, max(total * thin, FEWEST))
+        psi, log_jacobian = coordinates.to_psi(x)
+        drawn = None
+        if thin == 1 and work > LARGE_MODEL:
+            log_likelihood, drawn = _draw(marginal, psi, rng, stored, told)
+            log_p = log_likelihood + marginal.parameters.log_prior(psi) + log_jacobian
+        else:
+            log_p = watched("sampling")(x)
+        log_w = log_p - proposal.mixture.log_density(x)
+        start = density(proposal.starts) - proposal.mixture.log_density(proposal.starts)
+        chain = independence.chains_of(log_w[: total * thin].reshape(chains, -1), start, rng)
+        choice = chain.choice[:, thin - 1 :: thin].ravel()
+        pareto_k = independence.pareto_k(log_w)
+        sampled = psi[choice].reshape(chains, draws, -1)
+        if attempt + 1 == ATTEMPTS or (pareto_k <= UNTRUSTED and not _mixes_badly(sampled)):
+            break
+        proposal = independence.refined(x, log_w, reach, chains, rng)
     value, error = independence.evidence(log_w)
     return _Run(
-        psi=psi[choice].reshape(chains, draws, -1),
+        psi=sampled,
         stats={
             "lp": (log_p - log_jacobian)[choice].reshape(chains, draws),
             "accepted": chain.accepted.reshape(chains, draws, thin).any(axis=2),
         },
-        attributes={"pareto_k": independence.pareto_k(log_w), "log_evidence": value, "log_evidence_se": error},
+        attributes={"pareto_k": pareto_k, "log_evidence": value, "log_evidence_se": error},
         by="independence",
         drawn=None
         if drawn is None
