@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--skip-rstanarm", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)  # divergences are counted below
+    logging.disable(logging.CRITICAL)  # divergences are counted below
     df = hp.datasets.load("wage_sim")
     for case, formula in CASES.items():
         print(f"{case}: {formula}", flush=True)
