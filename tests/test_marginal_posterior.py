@@ -841,7 +841,9 @@ def test_chains_have_the_density_they_are_given() -> None:
     counts = np.full(40, chains / 40)
     assert stats.chi2.sf(((counts - expected) ** 2 / expected).sum(), 39) > 1e-4
     # places are each chain's own, and what is not new is the draw before
-    assert (found.choice // length == np.arange(chains)[:, None]).all()
+    own, started = np.arange(chains)[:, None], found.choice >= chains * length
+    assert (np.where(started, found.choice - chains * length, found.choice // length) == own).all()
+    assert (started.any(axis=1) == ~found.accepted[:, 0]).all()
     moved = np.diff(found.choice, axis=1) != 0
     np.testing.assert_array_equal(moved, found.accepted[:, 1:])
     assert (found.choice[:, 1:][moved] % length == (np.nonzero(moved)[1] + 1)).all()
@@ -993,7 +995,9 @@ def test_the_mode_is_found_where_the_support_ends(bounds: tuple[float, float]) -
         inside = (x < bounds).all(axis=1)
         return np.where(inside, -0.5 * ((x - 1) ** 2).sum(axis=1) / 0.3**2, -np.inf)
 
-    start = independence.best_start(log_density, np.array(bounds) + 1, 31, np.random.default_rng(1))
+    start = independence.best_start(
+        log_density, np.array(bounds) + 1 + np.random.default_rng(1).normal(0, 1.5, (32, 2))
+    )
     found, _ = independence.maximise(log_density, start)
     best = log_density(np.minimum(1.0, np.array(bounds) - 1e-9)[None])[0]
     assert log_density(found[None])[0] > best - 0.5
@@ -1001,7 +1005,7 @@ def test_the_mode_is_found_where_the_support_ends(bounds: tuple[float, float]) -
 
 def test_a_density_of_0_wherever_it_is_tried_is_an_error() -> None:
     with pytest.raises(hp.FitError, match="the posterior density is 0 wherever it was tried"):
-        independence.best_start(lambda x: np.full(len(x), -np.inf), np.zeros(3), 31, np.random.default_rng(1))
+        independence.best_start(lambda x: np.full(len(x), -np.inf), np.zeros((5, 3)))
 
 
 # Data and priors at the edge ------------------------------------------------------------------------------------------

@@ -50,6 +50,17 @@ class VarianceParameters:
                 total += prior * log_x_1_x + math.log(2) - 2 * math.lgamma(prior) + math.lgamma(2 * prior)
         return np.where(np.isnan(total), -np.inf, total)
 
+    def prior_draws(self, rng: np.random.Generator, otherwise: Array) -> Array:
+        """Return points from the prior, in the place of `otherwise` (P, d), which flat priors leave as they are."""
+        found = otherwise.copy()
+        for k, prior in enumerate(self.priors):
+            if not isinstance(prior, Prior):
+                found[:, k] = np.arctanh(2 * rng.beta(prior, prior, len(found)) - 1)
+            elif prior.name not in ("Flat", "HalfFlat"):
+                with np.errstate(divide="ignore"):
+                    found[:, k] = np.log(prior.draw(rng, len(found)))
+        return found
+
     def _free(self, psi: Array) -> Mapping[str, Array]:
         """Return the variables that `scales.covariance_factor` takes, sds one by one."""
         free: dict[str, Array] = {}

@@ -80,21 +80,21 @@ def adapt(
         log_q = np.logaddexp.reduce([one.log_density(x) + math.log(count / len(x)) for count, one in used], axis=0)
         if best[0] >= EVEN:
             break
-        proposal = _fitted(x, log_p - log_q, reach, rng)
+        proposal = _fitted(x, log_p - log_q, COMPONENTS, reach, rng)
     return Proposal(best[1], x[rng.choice(len(x), size=chains, p=_normalised(log_p - log_q))], best[0])
 
 
 def refined(x: Array, log_weights: Array, reach: Array, chains: int, rng: np.random.Generator) -> Proposal:
     """Fit a proposal to the points of a fixed one, which show tails that adaptation had too few points to see."""
     starts = x[rng.choice(len(x), size=chains, p=_normalised(log_weights))]
-    return Proposal(_fitted(x, log_weights, reach, rng), starts, effective_share(log_weights))
+    return Proposal(_fitted(x, log_weights, 2 * COMPONENTS, reach, rng), starts, effective_share(log_weights))
 
 
-def _fitted(x: Array, log_weights: Array, reach: Array, rng: np.random.Generator) -> Mixture:
+def _fitted(x: Array, log_weights: Array, components: int, reach: Array, rng: np.random.Generator) -> Mixture:
     # weights of early rounds may sit on a few points: cut at √n times their mean (Ionides, 2008)
     tempered = np.minimum(_normalised(TEMPER * log_weights), len(x) ** -0.5)
     chosen = x[rng.choice(len(x), size=min(len(x), RESAMPLED), p=tempered / tempered.sum())]
-    return mixture.fit(chosen, COMPONENTS if len(x) > 100 * x.shape[1] else 1, reach, rng)
+    return mixture.fit(chosen, components if len(x) > 100 * x.shape[1] else 1, reach, rng)
 
 
 def effective_share(log_weights: Array) -> float:
@@ -108,20 +108,19 @@ def chains_of(log_weights: Array, start: Array, rng: np.random.Generator) -> Cha
     Parameters
     ----------
     log_weights : (chains, draws) log density less log proposal density, of each chain's proposals
-    start : (chains,) log weights of where the chains start; a chain that has not moved takes its first proposal
+    start : (chains,) the same of where the chains start; their places come after those of all proposals
     """
     count, length = log_weights.shape
     choice, accepted = np.empty((count, length), dtype=int), np.zeros((count, length), dtype=bool)
     thresholds = np.log(rng.random((count, length)))
     for chain in range(count):
-        here, at = float(start[chain]), -1
-        for draw, (there, threshold) in enumerate(
-            zip(log_weights[chain].tolist(), thresholds[chain].tolist(), strict=True)
-        ):
-            if threshold < there - here or at < 0:
-                here, at = there, draw
+        here, at = float(start[chain]), count * length + chain
+        pairs = zip(log_weights[chain].tolist(), thresholds[chain].tolist(), strict=True)
+        for draw, (there, threshold) in enumerate(pairs):
+            if threshold < there - here:
+                here, at = there, chain * length + draw
                 accepted[chain, draw] = True
-            choice[chain, draw] = chain * length + at
+            choice[chain, draw] = at
     return Chains(choice, accepted)
 
 
@@ -159,9 +158,8 @@ def _normalised(log_weights: Array) -> Array:
     return np.asarray(weights / weights.sum())
 
 
-def best_start(log_density: LogDensity, start: Array, others: int, rng: np.random.Generator) -> Array:
-    """Return the best of the start and some other points around it."""
-    points = np.concatenate([[start], start + rng.normal(0, 1.5, (others, len(start)))])
+def best_start(log_density: LogDensity, points: Array) -> Array:
+    """Return the best of some points."""
     value = log_density(points)
     if not np.isfinite(value).any():
         raise FitError(
@@ -200,10 +198,14 @@ def maximise(log_density: LogDensity, x: Array, gain: float = 0.01) -> tuple[Arr
         direction *= min(1.0, 3.0 / np.abs(direction).max())
         tried = x + np.array([1.0, 0.4, 0.1, 0.01])[:, None] * direction
         values = log_density(tried)
-        if not values.max() > value:
-            if before is None:
+        if not values.max() > value:  # where the support ends, one coordinate may go on when all together cannot
+            alone = np.diag(np.sign(gradient) * scale)
+            tried = x + np.concatenate([length * alone for length in (1.0, 0.3, 0.1, 0.03, 0.01)])
+            values = log_density(tried)
+            if not values.max() > value + gain / 10:
                 break
             before = None  # start again from the diagonal
+            x = tried[values.argmax()]
             continue
         before = (x, gradient)
         x = tried[values.argmax()]

@@ -28,7 +28,7 @@ LARGE_MODEL = 200_000
 # Above this Pareto k̂ the weights of proposals cannot be trusted (Vehtari et al., 2024).
 UNTRUSTED = 0.7
 # Proposals that are tried: each is fitted to the points of the one before.
-ATTEMPTS = 3
+ATTEMPTS = 5
 # Chains with fewer effective draws than this share are stuck.
 STUCK = 0.05
 # Proposals that k̂ and the evidence are taken from, at least.
@@ -95,8 +95,7 @@ def sample(
     rng = np.random.default_rng(seed)
     stored = effects.stored(marginal, spec, draws * chains, effects_memory)
     with Progress(progress) as told:
-        others = int(np.clip(ROUND // (10 * max(marginal.plan.work, 1)), 3, 31))
-        best = independence.best_start(marginal.log_density, marginal.start, others, rng)
+        best = independence.best_start(marginal.log_density, _starts(marginal, rng))
         mode = independence.maximise(marginal.log_density, best, gain=0.5)[0]
         if math.exp(mode[-1]) < EXPLAINED * spec.scale:
             raise RouteError(
@@ -118,6 +117,15 @@ def sample(
         by=run.by,
         seconds=time.perf_counter() - began,
     )
+
+
+def _starts(marginal: Marginal, rng: np.random.Generator) -> Array:
+    """Return a few points around the start, and as many in which some coordinates are drawn from their priors."""
+    count = int(np.clip(ROUND // (20 * max(marginal.plan.work, 1)), 2, 32))
+    around = marginal.start + rng.normal(0, 1.5, (count, len(marginal.start)))
+    prior = marginal.parameters.prior_draws(rng, around)
+    mixed = np.where(rng.random(prior.shape) < 0.7, prior, around)
+    return np.concatenate([marginal.start[None], around, mixed, prior])
 
 
 def _mixes_badly(psi: Array) -> bool:
@@ -157,7 +165,10 @@ def _independence(
     for attempt in range(ATTEMPTS):
         wanted = min(math.ceil(2.5 / proposal.efficiency), MOST_THINNING, PROPOSALS // (work * total))
         thin = max(1, wanted)
-        x = proposal.mixture.draw(rng, max(total * thin, FEWEST))
+        extra = max(FEWEST - total * thin, 0)
+        x = np.concatenate(
+            [proposal.mixture.draw(rng, total * thin), proposal.starts, proposal.mixture.draw(rng, extra)]
+        )
         psi, log_jacobian = coordinates.to_psi(x)
         drawn = None
         if thin == 1 and work > LARGE_MODEL:
@@ -166,14 +177,15 @@ def _independence(
         else:
             log_p = watched("sampling")(x)
         log_w = log_p - proposal.mixture.log_density(x)
-        start = density(proposal.starts) - proposal.mixture.log_density(proposal.starts)
-        chain = independence.chains_of(log_w[: total * thin].reshape(chains, -1), start, rng)
+        starts = slice(total * thin, total * thin + chains)
+        chain = independence.chains_of(log_w[: total * thin].reshape(chains, -1), log_w[starts], rng)
+        log_w = np.delete(log_w, starts)  # the starts are no draws of the proposal
         choice = chain.choice[:, thin - 1 :: thin].ravel()
         pareto_k = independence.pareto_k(log_w)
         sampled = psi[choice].reshape(chains, draws, -1)
         if attempt + 1 == ATTEMPTS or (pareto_k <= UNTRUSTED and not _mixes_badly(sampled)):
             break
-        proposal = independence.refined(x, log_w, reach, chains, rng)
+        proposal = independence.refined(np.delete(x, starts, axis=0), log_w, reach, chains, rng)
     value, error = independence.evidence(log_w)
     return _Run(
         psi=sampled,
@@ -259,5 +271,6 @@ def _nuts(
     found = nuts.sample_density(
         density, coordinates.start(mode), draws=draws, chains=chains, tune=tune, seed=seed, progress=progress
     )
-    psi = coordinates.to_psi(found.x.reshape(-1, len(mode)))[0].reshape(found.x.shape)
-    return _Run(psi, found.stats, {"pareto_k": attributes["pareto_k"]}, "nuts", None)
+    psi, log_jacobian = coordinates.to_psi(found.x.reshape(-1, len(mode)))
+    stats = found.stats | {"lp": found.stats["lp"] - log_jacobian.reshape(found.x.shape[:2])}  # of ψ, not of x
+    return _Run(psi.reshape(found.x.shape), stats, {"pareto_k": attributes["pareto_k"]}, "nuts", None)
