@@ -23,7 +23,7 @@ import hierpanel as hp
 from hierpanel.compiler import plan
 from hierpanel.compiler.marginal import marginal
 from hierpanel.data.moments import moments
-from hierpanel.inference import independence, mixture, nuts
+from hierpanel.inference import effects, independence, mixture, nuts
 from hierpanel.inference import marginal as route
 from hierpanel.inference.coordinates import Coordinates
 from hierpanel.inference.diagnostics import diagnose
@@ -40,8 +40,16 @@ MOST = 4.5
 COMPONENTS = 400
 
 
+# Further models on the tables of that file, for effects that are drawn given other factors' stored ones.
+OTHERS = {
+    "slopes of years": {"formula": "y ~ I(x + 3) + (1 | unit) + (I(x + 3) | year)", "data": NUTS["weighted"]["data"]},
+    "fe of years": {"formula": "y ~ x + (1 | unit) + fe(year)", "data": NUTS["weighted"]["data"], "weights": "w"},
+    "fe of uneven units": {"formula": "y ~ x + fe(unit) + (0 + x | unit)", "data": NUTS["weighted"]["data"]},
+}
+
+
 def model_of(name: str) -> hp.Model:
-    case = NUTS[name]
+    case = (NUTS | OTHERS)[name]
     df = hp.datasets.load(case["data"]) if isinstance(case["data"], str) else pd.DataFrame(case["data"])
     df = df.query(case["query"]) if "query" in case else df
     priors = {key: P(**prior) for key, prior in case.get("priors", {}).items()}
@@ -50,7 +58,7 @@ def model_of(name: str) -> hp.Model:
 
 @cache
 def fitted(name: str, seed: int = 1, draws: int = 2000, effects_memory: float = 256) -> Fit:
-    """A case of the reference file by the marginal route."""
+    """A case by the marginal route."""
     options: dict[str, Any] = {"draws": draws, "seed": seed, "effects_memory": effects_memory, "progress": False}
     return model_of(name).fit("marginal", **options)
 
@@ -247,6 +255,8 @@ ALONE: dict[str, tuple[str, Sequence[str]]] = {
     "penicillin": ("plate", ["sample"]),
     "no_slopes": ("unit", ()),
     "weighted": ("unit", ["year"]),
+    "slopes of years": ("unit", ["year"]),
+    "fe of years": ("unit", ["year"]),
 }
 
 
@@ -407,6 +417,35 @@ def test_draws_of_effects_do_not_depend_on_the_blocks_that_share_a_seed() -> Non
         for other in blocks[:k]:
             pair = (b[:200, :33].ravel() for b in (block, other))
             assert abs(np.corrcoef(*pair)[0, 1]) < 0.05
+
+
+def test_any_slice_of_levels_is_drawn_as_the_whole_is() -> None:
+    df = hp.datasets.load("wage_panel")
+    one = by_marginal("log_wage ~ 1 + (1 | worker)", df, draws=20)
+    M = marginal(one.spec, moments(one.design))
+    psi, beta_c = one.idata["sample_stats"]["psi"].values.reshape(80, -1), one.draws("beta").reshape(80, -1)
+    every = effects.draw(M, effects.State(psi, beta_c, {}, 1), "worker", slice(0, 545))
+    for start, stop in ((0, 1), (3, 40), (500, 530), (512, 545), (544, 545)):
+        found = effects.draw(M, effects.State(psi, beta_c, {}, 1), "worker", slice(start, stop))
+        np.testing.assert_array_equal(found, every[:, start:stop])
+    mean, V = conditional(one, "worker")
+    noise = [every, effects.draw(M, effects.State(psi, beta_c, {}, 2), "worker", slice(0, 545))]
+    z, another = ((b - mean).ravel() / np.sqrt(V.ravel()) for b in noise)
+    assert abs(np.corrcoef(z, another)[0, 1]) < 5 / math.sqrt(len(z))
+
+
+@pytest.mark.parametrize("memory", [0, 256])
+def test_fixed_effects_have_a_row_weighted_mean_of_0(memory: float) -> None:
+    """Beside fe() the intercept is the row-weighted mean of the units: that of the response less the slopes."""
+    fit = fitted("fe of uneven units", draws=300, effects_memory=memory)
+    assert fit.effects.is_stored("unit") == (memory > 0)
+    data, b = fit.design.group("unit"), fit.group_draws("unit")
+    assert data.rows.min() < data.rows.max()
+    np.testing.assert_allclose(b[..., 0] @ data.rows / fit.nobs, 0, atol=1e-9)
+    rest = fit.draws("beta")[..., 1:] * fit.design.X[:, 1] + b[..., data.codes, 1] * data.Z[:, 1]
+    left = fit.draws("beta")[..., 0] + rest.mean(axis=2) - fit.design.y.mean()
+    assert abs(left.mean()) < MOST * left.std() / math.sqrt(left.size / 2)
+    np.testing.assert_allclose(left.std(), fit.draws("sigma").mean() / math.sqrt(fit.nobs), rtol=0.15)
 
 
 def test_memory_is_for_the_effects_that_fit_into_it() -> None:
