@@ -4,7 +4,8 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Literal
@@ -15,8 +16,10 @@ import pandas as pd
 from hierpanel import spec as specs
 from hierpanel.data import design as designs
 from hierpanel.data import frame as frames
+from hierpanel.data import operators as operate
+from hierpanel.data import panel as panels
 from hierpanel.errors import DataError, FitError, FormulaError, RouteError
-from hierpanel.formula import Formula, namespace, parse
+from hierpanel.formula import Formula, namespace, parse, words
 from hierpanel.results.explain import PriorSummary, explain, prior_summary
 from hierpanel.results.fit import Fit
 from hierpanel.spec import Family, ModelSpec
@@ -42,8 +45,11 @@ class Model:
         ``"sd_worker[experience]"``, ``"cor_worker"``, ``"sigma"``. See `prior_summary`.
     center : bool
         Whether priors refer to centred columns (reports never do). False: to the columns as they are.
-    panel : (unit, time), optional
-        Column names; a (unit, time) that occurs twice is an error.
+    panel : (unit, time) or (unit, time, step), optional
+        Columns of units and times, for ``lag``, ``lead``, ``diff``, ``within``, ``between``, ``mundlak`` and
+        ``initial``; a pandas MultiIndex of two named levels serves without. Times are whole numbers, dates, periods or
+        ordered categories; ``step`` states the step of numbers (1) or the frequency of dates (``"Q"``). A (unit, time)
+        that occurs twice is an error.
     weights : str or array, optional
         Precision weights: the residual sd of a row is sigma / √w. Gaussian and Student-t only.
     env : mapping, optional
@@ -80,14 +86,27 @@ class Model:
         parsed = formula if isinstance(formula, Formula) else parse(formula)
         chosen = specs.family(family)
         available = frames.column_names(data)
-        scope = env if env is not None else _caller_scope()
-        names = namespace.resolve(parsed, available, scope)
-        extra = _named_columns(panel, weights, available)
-        frame = frames.read(data, list(dict.fromkeys([*names.columns, *extra])))
-        _check_panel(frame, panel)
-        self.names = names
-        self.design, self.encoders = designs.build(parsed, frame, names.objects, _weights(weights, frame))
-        self.spec = specs.build(parsed, frame, self.design, chosen, priors, center)
+        _refuse_words(env)
+        self.names = names = namespace.resolve(parsed, available, env if env is not None else _caller_scope())
+        used = [word for text in parsed.column_expressions() for word in words.words_in(text)]
+        where = panels.named(panel, data) if panel is not None or used else None
+        wanted = list(dict.fromkeys([*names.columns, *(where or ())[:2], *_weights_column(weights, available)]))
+        table = frames.to_table(data, [*wanted, *(name for name in names.shifted if name not in wanted)])
+        index = panels.panel_of(table, where) if where is not None else None
+        shifts = _unique(word for word in used if word.kind in words.SHIFTS)
+        raw = table[sorted({name for word in shifts for name in words.columns_of(word.text)[1] if name in table})]
+        frame = frames.complete(
+            table, wanted, operate.shift(shifts, _needed(index, shifts, parsed), table, names.objects)
+        )
+        derived = operate.derive(parsed, frame, index, raw, _weights(weights, frame), names.objects)
+        self.operators = derived.operators
+        self.design, self.encoders = designs.build(
+            derived.formula, derived.frame, names.objects, derived.weights, None if index is None else index.unit
+        )
+        notes = (*derived.notes, *_lagged_outcome(parsed, used, index))
+        self.spec = specs.build(
+            parsed, derived.frame, self.design, chosen, priors, center, panel=_panel_facts(frame, index), notes=notes
+        )
         if not self.spec.priors():
             what = f"an offset is known, and family={chosen.name!r} has no parameter of its own; add a term"
             raise FormulaError(f"there is nothing to estimate: {what}", parsed.source or str(parsed))
@@ -262,6 +281,47 @@ class Model:
 
         return to_pymc(self.spec, self.design, parameterization)
 
+    def design_matrix(self, data: Any = None) -> pd.DataFrame:
+        """Return the columns of the coefficients, for the rows that were used or for other rows.
+
+        Other rows are coded as the fit's rows were: `lag` and its kin look for the other period among the new rows and
+        then among the fit's; `within` and `between` keep the unit means of the fit, and put a unit that is new at the
+        mean over all rows of the fit. A row in which something is missing has NaN in every column.
+
+        Parameters
+        ----------
+        data : table, optional
+
+        Returns
+        -------
+        DataFrame (rows, coefficients) under the data's index
+
+        Examples
+        --------
+        >>> import hierpanel as hp
+        >>> df = hp.datasets.load("wage_panel")
+        >>> model = hp.Model("log_wage ~ within(hours) + lag(union) + (1 | worker)", df, panel=("worker", "year"))
+        >>> model.design_matrix(df[1:2])
+           Intercept  within(hours)  lag(union)
+        1        1.0         -507.0         0.0
+        """
+        if data is None:
+            return pd.DataFrame(self.design.X, index=self.design.index, columns=list(self.spec.coefs))
+        parsed, available = self.spec.formula, frames.column_names(data)
+        regressors = replace(parsed, response="1", offsets=(), groups=())
+        objects = self.names.objects
+        names = namespace.resolve(regressors, [*available, *self.names.columns, *self.names.shifted], objects)
+        columns = list(dict.fromkeys([*names.columns, *self.operators.columns()]))
+        for name in columns:
+            if name not in available:
+                raise DataError(f"the table has no column {name!r}; the columns are: {', '.join(available)}")
+        table = frames.to_table(data, columns)
+        own = [name for name in columns if name not in self.operators.raw or name in names.columns]
+        frame = self.operators.of_new(table, own, objects)
+        matrix = np.full((len(table), len(self.spec.coefs)), np.nan)
+        matrix[frame.kept] = self.encoders.common.matrix(frame.table, objects)
+        return pd.DataFrame(matrix, index=table.index, columns=list(self.spec.coefs))
+
     def prior_summary(self) -> PriorSummary:
         """Return every prior, the scale that it refers to, and what all of them imply for the ICC and R²."""
         return prior_summary(self.spec, self.design)
@@ -324,20 +384,70 @@ def _caller_scope() -> dict[str, Any]:
     return {**frame.f_globals, **frame.f_locals}
 
 
-def _named_columns(panel: Sequence[str] | None, weights: Any, available: list[str]) -> list[str]:
-    wanted: list[tuple[str, str]] = []
-    if panel is not None:
-        if isinstance(panel, str) or not isinstance(panel, Sequence) or len(panel) != 2:
-            raise DataError("panel names two columns, (unit, time), as in panel=('worker', 'year')")
-        wanted += [("panel", name) for name in panel]
-    if isinstance(weights, str):
-        wanted.append(("weights", weights))
-    for option, name in wanted:
-        if name not in available:
-            raise DataError(
-                f"{option}= names the column {name!r}, which is not there; the columns are: {', '.join(available)}"
-            )
-    return [name for _, name in wanted]
+def _refuse_words(env: Mapping[str, Any] | None) -> None:
+    for name in words.WORDS:
+        if env is not None and name in env:
+            raise FormulaError(f"{name}() is a word of formulas; give your function in env= another name", name)
+
+
+def _weights_column(weights: Any, available: list[str]) -> list[str]:
+    if not isinstance(weights, str):
+        return []
+    if weights not in available:
+        raise DataError(
+            f"weights= names the column {weights!r}, which is not there; the columns are: {', '.join(available)}"
+        )
+    return [weights]
+
+
+def _unique(found: Iterable[words.Word]) -> list[words.Word]:
+    return list({word.text: word for word in found}.values())
+
+
+def _needed(index: panels.Panel | None, shifts: Sequence[words.Word], parsed: Formula) -> panels.Panel | None:
+    """The panel that shifts need."""
+    if shifts and index is None:
+        raise FormulaError(
+            f"{shifts[0].text} follows time within a unit: give panel=(unit, time), as in panel=('worker', 'year')",
+            parsed.source or str(parsed),
+        )
+    return index
+
+
+def _panel_facts(frame: frames.Frame, index: panels.Panel | None) -> specs.PanelSpec | None:
+    """Count the panel of the rows that are used."""
+    if index is None:
+        return None
+    units = frame.table[index.unit].nunique()
+    periods = frame.table[index.time].nunique()
+    return specs.PanelSpec(index.unit, index.time, index.frequency, units, periods, frame.n == units * periods)
+
+
+def _lagged_outcome(parsed: Formula, used: Sequence[words.Word], index: panels.Panel | None) -> list[str]:
+    """Warn of the initial condition where a lagged outcome stands beside intercepts of the units."""
+    outcome = words.columns_of(parsed.response)[1]
+    lagged = [word.text for word in used if word.kind == "lag" and words.columns_of(word.text)[1] & outcome]
+    blocks = [block for group in parsed.groups if index and group.factor == (index.unit,) for block in group.blocks]
+    varying = [block for block in blocks if block.intercept]
+    if index is None or not lagged or not varying or any(word.kind == words.INITIAL for word in used):
+        return []
+    remedy = f"add initial({parsed.response}), each unit's first outcome with the unit means (Wooldridge 2005)"
+    if varying[0].fixed:
+        bias = f"fe({index.unit}) biases its coefficient downwards, by about 1/periods (Nickell 1981)"
+        remedy = f"take (1 | {index.unit}) and {remedy}"
+    else:
+        bias = f"the first outcome depends on the intercept of its {index.unit}, so its coefficient is biased upwards"
+    note = f"{lagged[0]} is a lagged outcome: {bias}; {remedy}"
+    warnings.warn(note, UserWarning, stacklevel=_outside())
+    return [note]
+
+
+def _outside() -> int:
+    """How far up the caller's own code is, for warnings."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("hierpanel."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _weights(weights: Any, frame: frames.Frame) -> np.ndarray | None:
@@ -376,18 +486,3 @@ def _weights(weights: Any, frame: frames.Frame) -> np.ndarray | None:
 def _check_memory(megabytes: Any) -> None:
     if not isinstance(megabytes, (int, float)) or isinstance(megabytes, bool) or not megabytes >= 0:
         raise FitError(f"effects_memory is a number of megabytes, 0 or more, not {megabytes!r}")
-
-
-def _check_panel(frame: frames.Frame, panel: Sequence[str] | None) -> None:
-    if panel is None:
-        return
-    unit, when = panel
-    twice = frame.table.duplicated([unit, when], keep=False)
-    if twice.any():
-        rows = frame.table[twice].sort_values([unit, when])
-        first = {name: rows[name].iloc[0] for name in (unit, when)}
-        same = rows[(rows[unit] == first[unit]) & (rows[when] == first[when])]
-        raise DataError(
-            f"({unit}, {when}) must occur once, but {int(twice.sum())} rows share theirs with another, the first: "
-            f"{unit} {first[unit]}, {when} {first[when]} in rows {', '.join(map(str, same.index[:5]))}"
-        )

@@ -87,7 +87,7 @@ def test_explain_prints_the_model_and_its_priors(csv: str, capsys: pytest.Captur
     assert main(["explain", "yield_ ~ np.log(yield_) + (1 | batch)", csv]) == 0
     out = capsys.readouterr().out
     for said in (
-        "30 of 30 rows",
+        "of 30 rows: 30 used",
         "6 batch: a varying intercept for each",
         "sd_batch[Intercept]",
         "Implied before the data",
@@ -103,7 +103,7 @@ def test_other_kinds_of_tables(kind: str, tmp_path: Path, capsys: pytest.Capture
     else:
         path.write_bytes(gzip.compress(table.to_csv(index=False).encode()))
     assert main(["explain", FORMULA, str(path)]) == 0
-    assert "30 of 30 rows" in capsys.readouterr().out
+    assert "of 30 rows: 30 used" in capsys.readouterr().out
 
 
 def _csv(folder: Path) -> str:

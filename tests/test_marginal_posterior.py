@@ -38,8 +38,6 @@ NUTS = json.loads((Path(__file__).parent / "reference/nuts_posteriors.json").rea
 MOST = 4.5
 # Draws of which the tables of effects that are not stored are mixtures; of fewer draws they take all.
 COMPONENTS = 400
-
-
 # Further models on the tables of that file, for effects that are drawn given other factors' stored ones.
 OTHERS = {
     "slopes of years": {"formula": "y ~ I(x + 3) + (1 | unit) + (I(x + 3) | year)", "data": NUTS["weighted"]["data"]},
@@ -159,7 +157,7 @@ def test_the_same_seed_gives_the_same_draws(memory: float) -> None:
     assert again.idata["sample_stats"].attrs == one.idata["sample_stats"].attrs
 
 
-@pytest.mark.parametrize(("chains", "draws"), [(1, 1), (1, 5), (2, 4), (3, 70)])
+@pytest.mark.parametrize(("chains", "draws"), [(1, 1), (1, 5), (2, 4), (3, 70), (200, 2)])
 def test_draws_and_chains_are_those_asked_for(chains: int, draws: int) -> None:
     fit = by_marginal("reaction ~ days + (days | subject)", hp.datasets.load("sleepstudy"), chains=chains, draws=draws)
     assert fit.draws("beta").shape == (chains, draws, 2)
@@ -341,7 +339,7 @@ def test_tables_are_the_same_stored_or_not(name: str) -> None:
         assert list(found.index) == list(expected.index)
         assert list(found.columns) == list(expected.columns)
         for a, b in ((found, expected), (made.coef(factor), stored.coef(factor))):
-            # no draw's weight exceeds a component's, so the errors are at most those of as many draws
+            # means over so many components err at most as means over so many draws
             se = b["sd"] / math.sqrt(COMPONENTS) * math.sqrt(1 + COMPONENTS / b["ess_bulk"].min())
             assert (abs(a["mean"] - b["mean"]) < MOST * se).all()
             # quantiles of 2.5 %: √(p(1 - p))/density, for a normal density 2.7 sds
@@ -611,7 +609,7 @@ def test_the_error_of_the_evidence_is_the_one_it_has() -> None:
     found = [model.fit("marginal", draws=500, seed=seed, progress=False).log_evidence for seed in range(30)]
     z = np.array([(value - expected) / se for value, se in found])
     assert abs(z.mean()) < 4 / math.sqrt(30)
-    assert 0.6 < math.sqrt((z**2).mean()) < 1.5  # 99.9 % of √(χ²₃₀/30) lie in here
+    assert 0.6 < math.sqrt((z**2).mean()) < 1.45  # all but 0.2 % of √(χ²₃₀/30) lie in here
 
 
 def test_a_bayes_factor_is_the_posterior_over_the_prior_density() -> None:
@@ -694,7 +692,6 @@ def test_only_fits_of_the_same_rows_are_compared_by_evidence() -> None:
 
 # Routes ---------------------------------------------------------------------------------------------------------------
 
-
 TABLE = pd.DataFrame({"g": ROWS // 4, "x": X_C, "y": SMALL["y"], "count": ROWS % 5, "hits": ROWS % 3, "size": 4})
 OF_NUTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "poisson": ("count ~ x + (1 | g)", {"family": "poisson"}, "a poisson response has no closed form"),
@@ -769,7 +766,7 @@ def test_proposals_that_are_not_trusted_give_way_to_nuts_on_the_same_density(mon
     monkeypatch.undo()
     for name in ("beta", "sd_batch", "sigma", "b_batch"):
         assert_agree(fit.draws(name), fitted("dyestuff").draws(name))
-    with pytest.raises(hp.FitError, match=r"no evidence: Pareto k̂ is 0\.\d\d, so the weights .* cannot be trusted"):
+    with pytest.raises(hp.FitError, match=r"no evidence: Pareto k̂ is -?\d\.\d\d, so the weights .* cannot be trusted"):
         _ = fit.log_evidence
 
 
@@ -805,20 +802,8 @@ def test_no_sampler_is_loaded() -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split("modules ")[1].split()}
     assert "hierpanel" in loaded
-    assert loaded.isdisjoint(
-        {
-            "pymc",
-            "pytensor",
-            "numba",
-            "bambi",
-            "arviz",
-            "arviz_stats",
-            "arviz_base",
-            "arviz_plots",
-            "nutpie",
-            "matplotlib",
-        }
-    )
+    samplers = "pymc pytensor numba bambi arviz arviz_stats arviz_base arviz_plots nutpie matplotlib"
+    assert loaded.isdisjoint(samplers.split())
 
 
 # Chains of proposals --------------------------------------------------------------------------------------------------
@@ -865,24 +850,29 @@ def test_the_evidence_of_a_known_normal() -> None:
     assert independence.effective_share(np.log([1.0, 1, 0, 0] + 1e-300 * np.ones(4))) == pytest.approx(0.5)
 
 
-def test_chains_have_the_density_they_are_given() -> None:
-    """A skewed density of two humps from one wide normal, by a χ² test of independent chains' last draws."""
-    rng = np.random.default_rng(1)
-    target = [(0.7, stats.norm(-1, 0.6)), (0.3, stats.norm(2, 0.9))]
-    chains, length = 20_000, 40
+@pytest.mark.parametrize(("length", "from_the_density"), [(40, False), (1, True), (2, True)])
+def test_chains_have_the_density_they_are_given(length: int, from_the_density: bool) -> None:
+    """Two humps from one wide normal: after a while from anywhere, and at once where chains start from the density."""
+    rng, chains = np.random.default_rng(1), 20_000
+    humps = [(0.7, stats.norm(-1, 0.6)), (0.3, stats.norm(2, 0.9))]
     x = rng.normal(0, 2.5, (chains, length))
-    log_w = np.logaddexp(*(math.log(w) + hump.logpdf(x) for w, hump in target)) - stats.norm.logpdf(x, 0, 2.5)
-    found = independence.chains_of(log_w, np.zeros(chains), rng)
-    last = x.ravel()[found.choice[:, -1]]
-    edges = np.quantile(last, np.linspace(0, 1, 41)[1:-1])
-    below = sum(w * hump.cdf(edges) for w, hump in target)
-    expected = chains * np.diff(np.concatenate([[0], below, [1]]))
-    counts = np.full(40, chains / 40)
-    assert stats.chi2.sf(((counts - expected) ** 2 / expected).sum(), 39) > 1e-4
-    # places are each chain's own, and what is not new is the draw before
-    own, started = np.arange(chains)[:, None], found.choice >= chains * length
-    assert (np.where(started, found.choice - chains * length, found.choice // length) == own).all()
-    assert (started.any(axis=1) == ~found.accepted[:, 0]).all()
+    start = np.where(rng.random(chains) < 0.7, rng.normal(-1, 0.6, chains), rng.normal(2, 0.9, chains))
+    start = start if from_the_density else rng.normal(0, 2.5, chains)
+
+    def log_weight(x: Array) -> Array:
+        return np.logaddexp(*(math.log(w) + hump.logpdf(x) for w, hump in humps)) - stats.norm.logpdf(x, 0, 2.5)
+
+    found = independence.chains_of(log_weight(x), log_weight(start), rng)
+    last = np.concatenate([x.ravel(), start])[found.choice[:, -1]]
+    edges = np.linspace(-2.8, 4.2, 30)
+    counts = np.bincount(np.searchsorted(edges, last), minlength=31)
+    below = np.concatenate([[0], sum(w * hump.cdf(edges) for w, hump in humps), [1]])
+    assert stats.chisquare(counts, chains * np.diff(below)).pvalue > 1e-4
+    # places are each chain's own, its start's after all proposals'; what is not new is the draw before
+    started = found.choice >= chains * length
+    owner = np.where(started, found.choice - chains * length, found.choice // length)
+    assert (owner == np.arange(chains)[:, None]).all()
+    np.testing.assert_array_equal(started[:, 0], ~found.accepted[:, 0])
     moved = np.diff(found.choice, axis=1) != 0
     np.testing.assert_array_equal(moved, found.accepted[:, 1:])
     assert (found.choice[:, 1:][moved] % length == (np.nonzero(moved)[1] + 1)).all()
@@ -891,9 +881,8 @@ def test_chains_have_the_density_they_are_given() -> None:
 def test_chains_never_take_what_is_impossible() -> None:
     rng = np.random.default_rng(1)
     log_w = np.where(rng.random((5, 300)) < 0.5, -np.inf, 0.0)
-    log_w[:, 0] = 0.0
     found = independence.chains_of(log_w, np.zeros(5), rng)
-    assert np.isfinite(log_w.ravel()[found.choice]).all()
+    assert np.isfinite(np.append(log_w, np.zeros(5))[found.choice]).all()
     np.testing.assert_array_equal(found.accepted, np.isfinite(log_w))
 
 
@@ -1075,6 +1064,8 @@ EDGES: dict[str, tuple[str, pd.DataFrame, dict[str, Any]]] = {
     "an sd held up": ("y ~ x0 + (1 | g)", panel(10, 6), {"sd_g": UNIFORM["high"]}),
     "two sds held down": ("y ~ x0 + (x0 || g)", panel(10, 6), {"sd_g": UNIFORM["low"]}),
     "every sd held down": ("y ~ x0 + (x0 || g)", panel(10, 6), {"sd_g": UNIFORM["low"], "sigma": UNIFORM["some"]}),
+    "a vague prior": ("y ~ x0 + (1 | g)", panel(10, 6), {"sd_g": P("InverseGamma", alpha=0.001, beta=0.001)}),
+    "a prior at both ends": ("y ~ x0 + (x0 | g)", panel(10, 6), {"cor_g": P("LKJ", eta=0.05)}),
     "fifteen correlations": ("y ~ x0 + (x0 + x1 + x2 + x3 + x4 | g)", panel(8, 9), {}),
 }
 
@@ -1090,7 +1081,7 @@ def test_draws_are_finite_and_chains_agree_at_the_edge(name: str) -> None:
     assert found["min_ess"] > 100 * found["chains"]
     for key, draws in {"sd_g": fit.draws("sd_g"), "sigma": fit.draws("sigma")}.items():
         values = priors[key].values if key in priors else {"lower": 0, "upper": np.inf}
-        assert values["lower"] < draws.min() <= draws.max() < values["upper"]
+        assert values.get("lower", 0) < draws.min() <= draws.max() < values.get("upper", np.inf)
 
 
 @pytest.mark.parametrize("name", ["units with one row", "two units", "3 rows", "3 rows and a slope", "an sd held up"])
@@ -1101,7 +1092,7 @@ def test_few_rows_do_not_need_nuts_whatever_the_seed(name: str, monkeypatch: pyt
     monkeypatch.setattr(nuts, "sample_density", asked)
     formula, df, priors = EDGES[name]
     model = hp.Model(formula, df, priors=priors)
-    for seed in range(8):
+    for seed in range(6):
         assert model.fit("marginal", seed=seed, draws=500, progress=False).diagnostics()["max_r_hat"] < 1.02
 
 

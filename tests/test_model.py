@@ -244,7 +244,7 @@ def test_explain_and_prior_summary_say_what_will_be_estimated(sleep: pd.DataFram
     model = hp.Model(FORMULA + " + offset(days)", sleep.assign(days=sleep["days"].where(sleep.index > 0)))
     text = model.explain()
     for said in (
-        "179 of 180 rows", "1 are dropped (1 where days is missing)", "2 coefficients: Intercept, days",
+        "of 180 rows: 179 used, 1 dropped (missing: days in 1)", "2 coefficients: Intercept, days",
         "18 subject: varying Intercept, days for each, correlated", "linear predictor: days",
         "3 sds and correlations, 36",
     ):  # fmt: skip

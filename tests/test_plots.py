@@ -255,7 +255,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(made: Made, table: pd.Da
     assert ("meta", "content", "width=device-width, initial-scale=1") in tags.attributes
     text = " ".join(" ".join(tags.text).split())
     for said in (
-        "70 used, 2 dropped (x missing in 2)", "What was estimated", "8 g: varying Intercept, x for each, correlated",
+        "70 used, 2 dropped (missing: x in 2)", "What was estimated", "8 g: varying Intercept, x for each, correlated",
         "beta[Intercept]", "What they imply before the data", "ICC g",
         "4 chains of 250 draws, 0 divergences, largest R̂ 1.0",
     ):  # fmt: skip

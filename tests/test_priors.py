@@ -604,7 +604,7 @@ EXPLAINED: list[tuple[str, dict[str, Any], list[str]]] = [
         {},
         [
             "log_wage ~ 1 + experience + (1 + experience | worker)",
-            "log_wage is gaussian (identity link); 7 of 8 rows are used, 1 are dropped (1 where log_wage is missing).",
+            "log_wage is gaussian (identity link); of 8 rows: 7 used, 1 dropped (missing: log_wage in 1).",
             "2 coefficients: Intercept, experience.",
             "3 worker: varying Intercept, experience for each, correlated.",
             "1 of the worker have a single row.",
@@ -624,7 +624,7 @@ EXPLAINED: list[tuple[str, dict[str, Any], list[str]]] = [
         "employed ~ experience + offset(log(experience)) + fe(firm) + (1 | worker)",
         {"family": "bernoulli(probit)"},
         [
-            "employed is bernoulli (probit link); 8 of 8 rows are used.",
+            "employed is bernoulli (probit link); of 8 rows: 8 used, 0 dropped.",
             "2 firm: an intercept for each, not shrunk (fixed effects).",
             "3 worker: a varying intercept for each.",
             "Known part of the linear predictor: log(experience).",

@@ -353,7 +353,7 @@ def test_the_summary_says_what_was_done(made: Made, table: pd.DataFrame) -> None
     for said in (
         "y ~ x + (x | g) + (1 | h)",
         "gaussian (identity link)",
-        "55 used, 5 dropped (x missing in 3, g missing in 2)",
+        "55 used, 5 dropped (missing: x in 3, g in 2)",
         "NUTS, 4 × 250 draws",
         "1.0 compiling, 2.0 sampling",
         "6 g, rows 7–10, mean 9.2",

@@ -189,7 +189,7 @@ def test_the_file_holds_numbers_and_text_alone(made: Made, table: pd.DataFrame, 
 
     with h5py.File(tmp_path / "fit.nc") as file:
         file.visititems(look)
-        assert json.loads(file.attrs["hierpanel"])["format"] == 2
+        assert json.loads(file.attrs["hierpanel"])["format"] == 3
     assert found
     assert all(kind is not None for _, kind in found)
 
@@ -203,7 +203,7 @@ def stored(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "a later format": (lambda r: r.update(format=99), "has format 99; this version of hierpanel reads format 2"),
+    "a later format": (lambda r: r.update(format=99), "has format 99; this version of hierpanel reads format 3"),
     "a missing part": (lambda r: r.pop("spec"), "is damaged: KeyError: 'spec'"),
     "a formula that cannot be read": (lambda r: r["spec"].update(formula="y ~ x +"), "is damaged: FormulaError"),
     "an unknown family": (lambda r: r["spec"].update(family=["gauss", "identity"]), "is damaged: FamilyError"),

@@ -54,10 +54,11 @@ class VarianceParameters:
         """Return points from the prior, in the place of `otherwise` (P, d), which flat priors leave as they are."""
         found = otherwise.copy()
         for k, prior in enumerate(self.priors):
-            if not isinstance(prior, Prior):
-                found[:, k] = np.arctanh(2 * rng.beta(prior, prior, len(found)) - 1)
+            if not isinstance(prior, Prior):  # arctanh(2 x - 1), finite also where x is 1 to the last digit
+                x = np.clip(rng.beta(prior, prior, len(found)), 1e-300, np.nextafter(1, 0))
+                found[:, k] = 0.5 * (np.log(x) - np.log1p(-x))
             elif prior.name not in ("Flat", "HalfFlat"):
-                with np.errstate(divide="ignore"):
+                with np.errstate(divide="ignore", over="ignore"):  # a vague prior reaches 0 and infinity
                     found[:, k] = np.log(prior.draw(rng, len(found)))
         return found
 

@@ -87,6 +87,7 @@ class Design:
     groups : one entry for each grouping factor.
     index : the rows' labels in the data.
     aliased : columns of empty or surplus cells that were left out, as R leaves them out.
+    units : (n,) unit of the panel of each row, 0 … N - 1, or None without a panel.
     """
 
     response: str
@@ -99,6 +100,7 @@ class Design:
     groups: tuple[GroupDesign, ...]
     index: pd.Index
     aliased: tuple[str, ...]
+    units: np.ndarray | None = None
 
     @property
     def n(self) -> int:
@@ -128,7 +130,11 @@ class Encoders:
 
 
 def build(
-    formula: Formula, frame: Frame, objects: Mapping[str, Any], weights: np.ndarray | None = None
+    formula: Formula,
+    frame: Frame,
+    objects: Mapping[str, Any],
+    weights: np.ndarray | None = None,
+    unit: str | None = None,
 ) -> tuple[Design, Encoders]:
     """Evaluate a formula on the kept rows of a table.
 
@@ -139,6 +145,7 @@ def build(
     objects
         Functions and constants that the formula names.
     weights : (n,) array of precision weights, or None
+    unit : the column of the panel's units, or None
 
     Raises
     ------
@@ -156,7 +163,7 @@ def build(
     offset = np.zeros(frame.n)
     for expression in formula.offsets:
         offset = offset + _offset(expression, frame.table, objects)
-    taken = [name for name, values in (("weights", weights), ("trials", trials)) if values is not None]
+    taken = [name for name, values in (("weights", weights), ("trials", trials), ("units", unit)) if values is not None]
     _refuse_shared_names(groups, taken)
     _refuse_collinear_with_fe(X, common.labels, groups)
     aliased = [*common.aliased, *(label for blocks in encoders for block in blocks for label in block.aliased)]
@@ -172,6 +179,7 @@ def build(
             groups=tuple(groups),
             index=frame.table.index,
             aliased=tuple(dict.fromkeys(aliased)),
+            units=None if unit is None else factorize((unit,), frame.table)[0],
         ),
         Encoders(common, tuple(encoders)),
     )

@@ -20,11 +20,15 @@ class Frame:
         truth values bool, text and categories ordered categoricals of the levels that occur.
     n_total : rows of the table that was given.
     dropped : (column, rows dropped because it was missing there), each row counted at its first missing column.
+    kept : (n_total,) whether each row was kept.
+    joined : rows kept that became part of another: with a `between()` response each unit is one row.
     """
 
     table: pd.DataFrame
     n_total: int
     dropped: tuple[tuple[str, int], ...]
+    kept: np.ndarray
+    joined: int = 0
 
     @property
     def n(self) -> int:
@@ -39,6 +43,18 @@ def column_names(data: Any) -> list[str]:
     if isinstance(data, pd.DataFrame):
         return [*map(str, data.columns), *(str(name) for name in data.index.names if name is not None)]
     return list(_narwhals(data).columns)
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A column that is worked out from other rows of the table, before any is dropped.
+
+    missing : (why, (n,) rows), disjoint.
+    """
+
+    name: str
+    values: pd.Series
+    missing: tuple[tuple[str, np.ndarray], ...]
 
 
 def read(data: Any, columns: Sequence[str]) -> Frame:
@@ -58,26 +74,26 @@ def read(data: Any, columns: Sequence[str]) -> Frame:
         For infinite, complex or too large values, an empty table, mixed types, two columns of one name, or when every
         row has something missing.
     """
-    table = _to_pandas(data, columns)
-    if not len(table):
-        raise DataError("the table has no rows")
-    missing = {name: table[name].isna().to_numpy() for name in columns}
+    return complete(to_table(data, columns), columns)
+
+
+def complete(table: pd.DataFrame, columns: Sequence[str], derived: Sequence[Derived] = ()) -> Frame:
+    """Drop the rows of a table where a column, or one that is derived from other rows, is missing; see `read`."""
     keep = np.ones(len(table), dtype=bool)
+    missing = [(name, table[name].isna().to_numpy()) for name in columns]
+    missing += [cause for column in derived for cause in column.missing]
     dropped = []
-    for name in columns:
-        here = int((missing[name] & keep).sum())
+    for why, rows in missing:
+        here = int((rows & keep).sum())
         if here:
-            dropped.append((name, here))
-            keep &= ~missing[name]
+            dropped.append((why, here))
+            keep &= ~rows
     if not keep.any():
-        counts = ", ".join(f"{name} ({int(missing[name].sum())})" for name in columns if missing[name].any())
+        counts = ", ".join(f"{why} ({int(rows.sum())})" for why, rows in missing if rows.any())
         raise DataError(f"no row is complete: of {len(table)} rows, missing are {counts}")
-    kept = table if keep.all() else table.loc[keep]
-    return Frame(
-        table=pd.DataFrame({name: _plain(name, kept[name]) for name in columns}, index=kept.index),
-        n_total=len(table),
-        dropped=tuple(dropped),
-    )
+    everything = {name: table[name] for name in columns} | {column.name: column.values for column in derived}
+    plain = {name: _plain(name, values if keep.all() else values[keep]) for name, values in everything.items()}
+    return Frame(pd.DataFrame(plain, index=table.index[keep]), len(table), tuple(dropped), keep)
 
 
 def _narwhals(data: Any) -> Any:
@@ -90,6 +106,14 @@ def _narwhals(data: Any) -> Any:
     except TypeError as error:
         what = "a pandas, polars or pyarrow table (a lazy one must be collected)"
         raise DataError(f"data is of type {type(data).__name__}; give {what}") from error
+
+
+def to_table(data: Any, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the named columns of any table, as they are, in pandas."""
+    table = _to_pandas(data, columns)
+    if not len(table):
+        raise DataError("the table has no rows")
+    return table
 
 
 def _to_pandas(data: Any, columns: Sequence[str]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from hierpanel.errors import DataError
-from hierpanel.formula import syntax
+from hierpanel.formula import syntax, words
 from hierpanel.formula.rank import dependencies
 from hierpanel.formula.terms import Term
 
@@ -45,7 +45,7 @@ class Encoder:
             For a level that the first table did not have.
         """
         mask = Mask(table, objects)
-        values = [[_evaluate_again(part, mask) for part in parts] for parts in self.parts]
+        values = [[evaluate_again(part, mask) for part in parts] for parts in self.parts]
         return _stack(self.intercept, values, len(table))[:, list(self.kept)]
 
 
@@ -88,7 +88,7 @@ def encode(
                 )
         term_labels = [":".join(names) for names in _first_fastest([part.labels for part in evaluated])]
         labels += term_labels
-        values.append([_columns(part.value) for part in evaluated])
+        values.append([columns_of(part.value) for part in evaluated])
         cells = len(term) > 1 and (len(full) == len(term) or sum(full.values()) > 1 or term in forced)
         redundant += [cells] * len(term_labels)
         for part in evaluated:
@@ -124,7 +124,7 @@ def evaluate(text: str, mask: "Mask | pd.DataFrame") -> Any:
     from formulae.resolver import Resolver
 
     mask = mask if isinstance(mask, Mask) else Mask(mask, {})
-    component = Resolver(syntax.parse_tree(text)).resolve().components[0]
+    component = Resolver(words.replaced(syntax.parse_tree(text))).resolve().components[0]
     if type(component).__name__ == "Call":
         component.name = text
         _compute_as_r(component.call)
@@ -148,6 +148,41 @@ def evaluate(text: str, mask: "Mask | pd.DataFrame") -> Any:
     elif component.kind == "categoric":
         _check_levels(text, _uncoded(component._intermediate_data), mask.table)
     return component
+
+
+def values_of(text: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> pd.Series:
+    """Evaluate a column expression on rows in which values may be missing; they stay missing.
+
+    Raises
+    ------
+    DataError
+        Where the expression cannot be computed, or does not give one value for each row.
+    """
+    from formulae.environment import Environment
+    from formulae.resolver import Resolver
+    from formulae.transforms import TRANSFORMS
+
+    tree = words.replaced(syntax.parse_tree(text))
+    if (name := syntax.named(tree)) is not None and type(tree).__name__ != "Call":
+        return table[name]
+    component = Resolver(tree).resolve().components[0]
+    _compute_as_r(component.call)
+    used = [name for name in syntax.names_used(tree)[0] if name in table.columns]
+    mask = Mask(pd.DataFrame({name: _with_nan(table[name]) for name in used}, index=table.index), objects)
+    try:
+        with np.errstate(all="ignore"):
+            values = component.call.eval(mask, Environment([TRANSFORMS, dict(objects)]))
+    except Exception as error:
+        raise DataError(f"{text} cannot be computed: {type(error).__name__}: {error}") from error
+    _check_rows(text, values, table)
+    return pd.Series(np.asarray(values) if np.ndim(values) == 1 else values, index=table.index, name=text)
+
+
+def _with_nan(column: pd.Series) -> pd.Series:
+    """Numbers as floats, in which NaN is what is missing."""
+    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+        return pd.Series(column.to_numpy(dtype=float, na_value=np.nan), index=column.index)
+    return column
 
 
 def _compute_as_r(call: Any) -> None:
@@ -213,7 +248,8 @@ def _first_fastest(labels: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
     return [combination[::-1] for combination in itertools.product(*reversed(labels))]
 
 
-def _columns(values: np.ndarray) -> np.ndarray:
+def columns_of(values: np.ndarray) -> np.ndarray:
+    """Return values as (n, k) columns of floats."""
     values = np.asarray(values, dtype=float)
     return values[:, None] if values.ndim == 1 else values
 
@@ -302,7 +338,7 @@ def _refuse_dates(text: str, column: Any) -> None:
         )
 
 
-def _evaluate_again(part: Any, mask: "Mask") -> np.ndarray:
+def evaluate_again(part: Any, mask: "Mask") -> np.ndarray:
     """Code new rows with a remembered component; new levels are an error, rows outside a spline's knots a warning."""
     if type(part).__name__ == "Call":
         environment = _new_rows_environment(mask.objects)
@@ -313,7 +349,7 @@ def _evaluate_again(part: Any, mask: "Mask") -> np.ndarray:
         values = mask[part.name]
     if part.kind == "numeric":
         _check_numbers(part.name, np.asarray(values), mask.table)
-        return _columns(values)
+        return columns_of(values)
     _check_levels(part.name, values, mask.table)
     codes, found = pd.factorize(np.asarray(values))
     place = {level: k for k, level in enumerate(part.levels)}  # by value: 2000.0 is the level 2000

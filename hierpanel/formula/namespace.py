@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hierpanel.errors import FormulaError
-from hierpanel.formula import syntax
+from hierpanel.formula import syntax, words
 from hierpanel.formula.terms import Formula
 
 _ELEMENTWISE = (
@@ -27,11 +27,13 @@ class Names:
     """What a formula's expressions name.
 
     columns : the table's columns that are used, response and grouping factors included.
+    shifted : further columns, of which only other periods are used, by lag(), lead() and diff().
     objects : name → function, module or constant, for every other name; formulae's own transforms are not in it.
     foreign : those of `objects` that came from the caller and are not known here (a saved fit cannot bring them back).
     """
 
     columns: tuple[str, ...]
+    shifted: tuple[str, ...]
     objects: dict[str, Any]
     foreign: tuple[str, ...]
 
@@ -49,13 +51,15 @@ def resolve(formula: Formula, available: Iterable[str], scope: Mapping[str, Any]
 
     available = list(available)
     columns: dict[str, None] = {}
+    shifted: dict[str, None] = {}
     objects: dict[str, Any] = {}
     foreign: set[str] = set()
     for expression in formula.column_expressions():
         tree = syntax.parse_tree(expression)
         is_plain = type(tree).__name__ != "Call"
-        variables, functions = syntax.names_used(tree)
-        for function in sorted(functions):
+        functions = syntax.names_used(tree)[1]
+        own, variables = words.columns_of(expression)
+        for function in sorted(functions - set(words.COLUMNS)):
             root = function.split(".")[0]
             if function in TRANSFORMS or function in ENCODINGS or root in objects:
                 continue
@@ -66,11 +70,11 @@ def resolve(formula: Formula, available: Iterable[str], scope: Mapping[str, Any]
             elif root in KNOWN:
                 objects[root] = KNOWN[root]
             else:
-                near = _nearest(function, [*TRANSFORMS, *KNOWN, *scope])
+                near = _nearest(function, [*TRANSFORMS, *words.WORDS, *KNOWN, *scope])
                 raise _at(formula, function, f"there is no function {function}{near}; define it, or give it as env=")
         for name in sorted(variables):
             if name in available:
-                columns[name] = None
+                (columns if name in own else shifted)[name] = None
             elif name in scope and not is_plain:
                 objects[name] = scope[name]
                 foreign.add(name)
@@ -81,7 +85,8 @@ def resolve(formula: Formula, available: Iterable[str], scope: Mapping[str, Any]
             if name not in available:
                 raise _missing(formula, name, available)
             columns[name] = None
-    return Names(tuple(columns), objects, tuple(sorted(foreign)))
+    only_shifted = tuple(name for name in shifted if name not in columns)
+    return Names(tuple(columns), only_shifted, objects, tuple(sorted(foreign)))
 
 
 def _missing(formula: Formula, name: str, available: list[str]) -> FormulaError:

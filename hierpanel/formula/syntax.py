@@ -156,18 +156,24 @@ def walk(node: Any) -> list[Any]:
     while waiting:  # a sum of a thousand terms is a thousand levels deep
         node = waiting.pop()
         found.append(node)
-        match type(node).__name__:
-            case "Grouping":
-                waiting += [node.expression]
-            case "Unary":
-                waiting += [node.right]
-            case "Binary":
-                waiting += [node.right, node.left]
-            case "Assign":
-                waiting += [node.value]
-            case "Call":
-                waiting += reversed(node.args)
+        waiting += reversed(children(node))
     return found
+
+
+def children(node: Any) -> list[Any]:
+    """Return the nodes right below a node, from left to right."""
+    match type(node).__name__:
+        case "Grouping":
+            return [node.expression]
+        case "Unary":
+            return [node.right]
+        case "Binary":
+            return [node.left, node.right]
+        case "Assign":
+            return [node.value]
+        case "Call":
+            return list(node.args)
+    return []
 
 
 def _scanner(text: str) -> Any:

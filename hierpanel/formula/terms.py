@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hierpanel.errors import FormulaError
-from hierpanel.formula import syntax
+from hierpanel.formula import syntax, words
 from hierpanel.formula.syntax import quoted, unparse
 
 # What formulae calls successes out of trials.
 _PROPORTIONS = ("prop", "proportion", "p")
+# Calls that are terms, and no columns.
+_ALONE = ("fe", "offset", "mundlak", *_PROPORTIONS)
 
 # A term is the tuple of column expressions that it multiplies; the intercept is a flag, not a term.
 Term = tuple[str, ...]
@@ -171,7 +173,7 @@ class _Reader:
                 return unparse(node)
             case "Call" if syntax.call_name(node) == "cbind":
                 raise self.error("write successes out of trials as prop(successes, trials)", node)
-            case "Call" if syntax.call_name(node) in ("fe", "offset"):
+            case "Call" if syntax.call_name(node) in ("fe", "offset", "mundlak", "initial"):
                 raise self.error(f"{syntax.call_name(node)}() cannot be the response", node)
             case "Call":
                 return self.expression(node)
@@ -221,6 +223,8 @@ class _Reader:
                     raise self.error(f"{syntax.call_name(node)}() can only be added as a term of its own", node)
                 self.fe(node) if syntax.call_name(node) == "fe" else self.offset(node)
                 return _Terms()
+            case "Call" if syntax.call_name(node) == "mundlak":
+                return self.mundlak(node)
         return self.interaction(node)
 
     def interaction(self, node: Any) -> _Terms:
@@ -230,6 +234,8 @@ class _Reader:
                 raise self.error("name[level] can only be the response; use I(name == 'level')", node)
             case "Call" if syntax.call_name(node) in ("fe", "offset"):
                 raise self.error(f"{syntax.call_name(node)}() can only be added as a term of its own", node)
+            case "Call" if syntax.call_name(node) == "mundlak":
+                raise self.error("mundlak() is a sum of terms, and can only be added; in products use within(x)", node)
             case "Call" if syntax.call_name(node) in _PROPORTIONS:
                 raise self.error(f"{syntax.call_name(node)}() can only be the response", node)
             case "Variable" | "QuotedName":
@@ -282,8 +288,11 @@ class _Reader:
     def expression(self, call: Any) -> str:
         """Return the spelling of a call, inside which none of the words may stand that have a meaning as a term."""
         for node in syntax.walk(call)[1:]:
-            if type(node).__name__ == "Call" and (name := syntax.call_name(node)) in ("fe", "offset", *_PROPORTIONS):
+            if type(node).__name__ == "Call" and (name := syntax.call_name(node)) in _ALONE:
                 raise self.error(f"{name}() cannot stand inside another function", node)
+        for node in reversed(syntax.walk(call)):
+            if words.is_word(node):
+                words.read(node, self.text)
         return unparse(call)
 
     def offset(self, node: Any) -> None:
@@ -291,6 +300,25 @@ class _Reader:
             raise self.error("offset() takes one column, as in offset(log(n))", node)
         self.expression(node)
         self.offsets.append(unparse(node.args[0]))
+
+    def mundlak(self, node: Any) -> _Terms:
+        """Read mundlak(a + b, by=unit) as within(a) + within(b) + between(a) + between(b)."""
+        plain = [argument for argument in node.args if type(argument).__name__ != "Assign"]
+        named = [argument for argument in node.args if type(argument).__name__ == "Assign"]
+        if len(plain) != 1 or len(named) > 1 or (named and unparse(named[0].name) != "by"):
+            raise self.error("mundlak() takes columns, as in mundlak(a + b) or mundlak(a + b, by=school)", node)
+        columns = self.sum(plain[0])
+        if columns.intercept is not None or not columns.terms:
+            raise self.error("mundlak() takes columns, as in mundlak(a + b)", plain[0])
+        by = "".join(f", {unparse(argument)}" for argument in named)
+        parts = []
+        for term in columns:
+            if len(term) > 1:
+                product = " * ".join(term)
+                raise self.error(f"mundlak() splits columns; a product is one column as I({product})", plain[0])
+            parts.append(term[0])
+        made = [f"{word}({part}{by})" for word in words.PARTS for part in parts]
+        return _Terms([(self.expression(syntax.parse_tree(text)),) for text in made])
 
     def fe(self, node: Any) -> None:
         factors = self.factors(node.args[0]) if len(node.args) == 1 else []

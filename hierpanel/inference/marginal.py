@@ -131,7 +131,9 @@ def _starts(marginal: Marginal, rng: np.random.Generator) -> Array:
 def _mixes_badly(psi: Array) -> bool:
     """Whether chains of independence proposals stuck at a few points, though the weights looked well."""
     total = psi.shape[0] * psi.shape[1]
-    return bool(total >= FEWEST and np.nanmin(diagnose(psi)[:2], initial=total) < STUCK * total)
+    if total < FEWEST or psi.shape[1] < 4:  # chains of fewer draws have no effective sample size
+        return False
+    return bool(np.nanmin(diagnose(psi)[:2], initial=total) < STUCK * total)
 
 
 def _coordinates(marginal: Marginal, mode: Array) -> Coordinates:

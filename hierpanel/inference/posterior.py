@@ -78,7 +78,7 @@ def _constant_data(design: Design) -> dict[str, Any]:
         found[f"Z_{group.name}"] = (("obs", f"coef_{group.name}"), group.Z)
         found[f"codes_{group.name}"] = ("obs", group.codes)
     found["offset"] = ("obs", design.offset)
-    for name in ("weights", "trials"):
+    for name in ("weights", "trials", "units"):
         if getattr(design, name) is not None:
             found[name] = ("obs", getattr(design, name))
     return found

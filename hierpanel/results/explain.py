@@ -72,12 +72,9 @@ def explain(spec: ModelSpec, design: Design) -> str:
 
 def paragraphs(spec: ModelSpec, design: Design) -> list[str]:
     """Say what will be estimated, a paragraph for each part; the formula comes first."""
-    dropped = spec.n_total - spec.n
-    causes = ", ".join(f"{count:,} where {name} is missing" for name, count in spec.dropped)
     found = [
         f"{spec.formula}",
-        f"{spec.formula.response} is {spec.family}; {spec.n:,} of {spec.n_total:,} rows are used"
-        + (f", {dropped:,} are dropped ({causes})." if dropped else "."),
+        f"{spec.formula.response} is {spec.family}; of {spec.n_total:,} rows: {spec.rows_used}.",
     ]
     if spec.coefs:
         found.append(f"{_count(len(spec.coefs), 'coefficient')}: {', '.join(spec.coefs)}.")

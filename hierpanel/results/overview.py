@@ -8,6 +8,7 @@ from hierpanel.results import tables
 from hierpanel.results.fit import Fit
 from hierpanel.results.summary import Section, Summary, cells
 from hierpanel.results.variance import variances
+from hierpanel.spec import PanelSpec
 
 
 def summarise(fit: Fit, prob: float) -> Summary:
@@ -36,18 +37,17 @@ def summarise(fit: Fit, prob: float) -> Summary:
 
 def _facts(fit: Fit) -> tuple[tuple[str, str], ...]:
     spec = fit.spec
-    dropped = spec.n_total - spec.n
-    why = ", ".join(f"{name} missing in {count:,}" for name, count in spec.dropped)
-    rows = f"{spec.n:,} used, {dropped:,} dropped" + (f" ({why})" if why else "")
     chains, draws = fit.diagnostics()["chains"], fit.diagnostics()["draws"]
     facts = [
         ("Formula", " ".join((spec.formula.source or str(spec.formula)).split())),
         ("Response", spec.formula.response),
         ("Family", str(spec.family)),
-        ("Rows", rows),
+        ("Rows", spec.rows_used),
         ("Method", f"{_method(fit)}, {chains} × {draws:,} draws"),
         ("Seconds", ", ".join(f"{value:.{1 if value >= 1 else 2}f} {name}" for name, value in fit.timing.items())),
     ]
+    if spec.panel is not None:
+        facts.append(("Panel", _panel(spec.panel)))
     for group in fit.design.groups:
         rows_of = group.rows
         facts.append(
@@ -61,6 +61,11 @@ def _facts(fit: Fit) -> tuple[tuple[str, str], ...]:
     if fit.reason and spec.family.name == "gaussian":
         facts.append(("Why NUTS", fit.reason))
     return tuple(facts)
+
+
+def _panel(panel: PanelSpec) -> str:
+    balanced = "balanced" if panel.balanced else "unbalanced"
+    return f"{panel.units:,} {panel.unit} × {panel.periods:,} {panel.time} ({panel.frequency}), {balanced}"
 
 
 def _method(fit: Fit) -> str:

@@ -13,9 +13,9 @@ import pandas as pd
 from hierpanel.data.design import BlockDesign, Design, GroupDesign
 from hierpanel.errors import FileError
 from hierpanel.formula import parse
-from hierpanel.spec import GroupSpec, ModelSpec, Prior, family
+from hierpanel.spec import GroupSpec, ModelSpec, PanelSpec, Prior, family
 
-FORMAT = 2
+FORMAT = 3
 KEY = "hierpanel"
 _TIMES = ("datetime64", "timedelta64", "period")  # dtypes that pandas reads back from text
 
@@ -124,6 +124,8 @@ def _spec_to_json(spec: ModelSpec) -> dict[str, Any]:
         "dropped": [list(pair) for pair in spec.dropped],
         "weighted": spec.weighted,
         "notes": list(spec.notes),
+        "joined": spec.joined,
+        "panel": None if spec.panel is None else asdict(spec.panel),
     }
 
 
@@ -158,6 +160,8 @@ def _spec_from_json(stored: Mapping[str, Any]) -> ModelSpec:
         dropped=tuple((name, count) for name, count in stored["dropped"]),
         weighted=stored["weighted"],
         notes=tuple(stored["notes"]),
+        joined=stored["joined"],
+        panel=None if stored["panel"] is None else PanelSpec(**stored["panel"]),
     )
 
 
@@ -199,6 +203,7 @@ def _design(spec: ModelSpec, stored: Mapping[str, Any], data: Any, observed: Any
         groups=groups,
         index=_rows_to_index(stored["index"], rows),
         aliased=tuple(stored["aliased"]),
+        units=column("units"),
     )
 
 

@@ -58,6 +58,18 @@ class GroupSpec:
 
 
 @dataclass(frozen=True)
+class PanelSpec:
+    """The panel of the rows that are used: its columns, the distance between periods in words, and its size."""
+
+    unit: str
+    time: str
+    frequency: str
+    units: int
+    periods: int
+    balanced: bool
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """A model with every choice made.
 
@@ -67,6 +79,8 @@ class ModelSpec:
     parameters : the family's further parameters and their priors.
     scale : s, the sd of the response that default priors scale with (1 on a link scale).
     n, n_total, dropped : rows kept, rows given, and (column, rows) dropped where it was missing.
+    joined : rows that became part of another, where each unit is one row (a `between()` response).
+    panel : its columns and size, or None.
     notes : sentences that the reader of a summary must see.
     """
 
@@ -83,6 +97,8 @@ class ModelSpec:
     dropped: tuple[tuple[str, int], ...]
     weighted: bool
     notes: tuple[str, ...]
+    joined: int = 0
+    panel: PanelSpec | None = None
 
     @property
     def has_intercept(self) -> bool:
@@ -98,6 +114,14 @@ class ModelSpec:
     def moves_beta(self) -> bool:
         """Whether the reported coefficients differ from those that priors refer to (by centring or by fe())."""
         return self.is_centered or (self.has_intercept and any(group.is_fixed for group in self.groups))
+
+    @property
+    def rows_used(self) -> str:
+        """How many rows were used, and why the others were not, in words."""
+        dropped = self.n_total - self.n - self.joined
+        used = f"{self.n:,} used" if not self.joined else f"{self.n:,} unit means of {self.n + self.joined:,}"
+        why = ", ".join(f"{name} in {count:,}" for name, count in self.dropped)
+        return f"{used}, {dropped:,} dropped" + (f" (missing: {why})" if why else "")
 
     def priors(self) -> dict[str, Prior | float]:
         """Every prior by its key (an `sd_` that is fixed is a number)."""
@@ -120,6 +144,9 @@ def build(
     family: Family,
     priors: Mapping[str, Any] | None = None,
     center: bool = True,
+    *,
+    panel: PanelSpec | None = None,
+    notes: tuple[str, ...] = (),
 ) -> ModelSpec:
     """Make every choice that a model needs.
 
@@ -132,6 +159,8 @@ def build(
         ``"cor_g"`` and the family's parameters; the more specific wins.
     center : bool
         Whether priors refer to centred columns.
+    panel, notes
+        What is said of the panel, and what else the reader of a summary must see.
 
     Raises
     ------
@@ -168,7 +197,9 @@ def build(
         n_total=frame.n_total,
         dropped=frame.dropped,
         weighted=design.weights is not None,
-        notes=_notes(design, family),
+        notes=(*notes, *_notes(design, family)),
+        joined=frame.joined,
+        panel=panel,
     )
 
 

@@ -1,0 +1,402 @@
+"""The words of a panel come in; the columns that they stand for go out, and a memory that codes new rows alike.
+
+Shifts (`lag`, `lead`, `diff`) look at the whole table, before rows are dropped. Unit means (`within`, `between`) and
+first outcomes (`initial`) are taken on the rows that are left, since only then does the coefficient of `within(x)`
+equal the fixed-effects estimate. Sources: Mundlak (1978), Econometrica 46, 69-85; Wooldridge (2005), Journal of Applied
+Econometrics 20, 39-54.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpanel.data.frame import Derived, Frame, complete
+from hierpanel.data.panel import Panel
+from hierpanel.errors import DataError, FormulaError
+from hierpanel.formula import Formula, syntax, words
+from hierpanel.formula.columns import Mask, columns_of, evaluate, evaluate_again, values_of
+from hierpanel.formula.rank import COLLINEAR
+from hierpanel.formula.syntax import quoted
+from hierpanel.formula.terms import Group, Term
+from hierpanel.formula.words import Word
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class UnitMeans:
+    """What `within(x)` and `between(x)` remember.
+
+    part : how x is coded; names : its columns' names after the word, such as "(occupation)[clerk]".
+    by : the column of units; levels, means : (J,), (J, k) of the rows used; grand : (k,) mean over those rows.
+    constant, same : (k,) whether a column is constant within every unit, and whether all units have its mean.
+    """
+
+    part: Any
+    names: tuple[str, ...]
+    by: str
+    levels: pd.Index
+    means: Array
+    grand: Array
+    constant: Array
+    same: Array
+
+    def of(self, units: pd.Series) -> Array:
+        """Return the mean (n, k) of each row's unit; of a unit that was not there, the mean over all rows."""
+        place = self.levels.get_indexer(pd.Index(units))
+        return np.where(place[:, None] >= 0, self.means[place], self.grand)
+
+
+@dataclass(frozen=True)
+class Operators:
+    """The words of one formula, and what they need to remember for new rows.
+
+    panel : of the table that was given; raw : the columns of that table at which shifts look.
+    shifts, parts, initials : the words, inner ones first; means : spelling of x (and by) → its unit means; first : by
+        spelling, the first outcome of each unit.
+    """
+
+    panel: Panel | None
+    raw: pd.DataFrame
+    shifts: tuple[Word, ...]
+    parts: tuple[Word, ...]
+    initials: tuple[Word, ...]
+    means: Mapping[tuple[str, str], UnitMeans]
+    first: Mapping[str, pd.Series]
+
+    def columns(self) -> tuple[str, ...]:
+        """Columns of a new table that the words look at beside those that the formula names."""
+        units = [self.panel.unit, self.panel.time] if self.panel is not None and (self.shifts or self.parts) else []
+        return tuple(dict.fromkeys([*units[: 2 if self.shifts else 1], *self.raw.columns]))
+
+    def of_new(self, table: pd.DataFrame, columns: Sequence[str], objects: Mapping[str, Any]) -> Frame:
+        """Work the words out for the rows of another table.
+
+        Another period of a unit is looked for among the new rows, then among those of the fit. A unit keeps the mean
+        and the first outcome that it had in the fit. A unit that is new stands at the mean over all rows of the fit, so
+        that its `within()` is its distance from there; its first outcome is `lag(y)` of its own first row.
+        """
+        derived: list[Derived] = []
+        if self.shifts and self.panel is not None:
+            derived = _shifted_among(self.shifts, self.panel, self.raw, table, objects)
+        frame = complete(table, columns, derived)
+        found: dict[str, Array] = {}
+        for word in self.parts:
+            means = self.means[word.inner, word.by or self._unit]
+            x = evaluate_again(means.part, Mask(frame.table, objects))
+            m = means.of(frame.table[means.by])
+            values = x - m if word.kind == "within" else m
+            found |= {f"{word.kind}{name}": values[:, k] for k, name in enumerate(means.names)}
+        for word in self.initials:
+            assert self.panel is not None
+            units, lagged = frame.table[self._unit], frame.table[f"lag({word.inner})"]
+            order = np.argsort(self.panel.match(frame.table).periods, kind="stable")
+            own = lagged.iloc[order].groupby(units.iloc[order].to_numpy()).first()
+            known = units.map(self.first[word.text]).to_numpy(dtype=float)
+            found[word.text] = np.where(np.isnan(known), units.map(own).to_numpy(dtype=float), known)
+        return replace(frame, table=frame.table.assign(**found))
+
+    @property
+    def _unit(self) -> str:
+        return "" if self.panel is None else self.panel.unit
+
+
+def shift(
+    shifts: Sequence[Word], panel: Panel | None, table: pd.DataFrame, objects: Mapping[str, Any]
+) -> list[Derived]:
+    """Work out `lag`, `lead` and `diff` by the time index within the unit; missing across a gap.
+
+    Parameters
+    ----------
+    shifts : inner ones first
+    table : all n rows, with missing values
+    """
+    found: dict[str, Derived] = {}
+    if panel is None or not shifts:
+        return []
+    first, last = panel.ends()
+    for word in shifts:
+        columns = {name: column.values for name, column in found.items()}
+        inner = values_of(word.inner, table.assign(**columns) if columns else table, objects)
+        by = word.k if word.kind == "lead" else -word.k
+        place = panel.rows_at(panel.codes, panel.periods + by)
+        there = panel.periods + by
+        outside = (there < first[panel.codes]) | (there > last[panel.codes])
+        end = "after a unit's last period" if word.kind == "lead" else "before a unit's first period"
+        values = _difference(word, inner, inner, place) if word.kind == "diff" else _taken(inner, place)
+        nothing = values.isna().to_numpy()
+        causes = (
+            (f"{word.text} {end}", (place < 0) & outside),
+            (f"{word.text} across a gap", (place < 0) & ~outside),
+            (f"{word.text} of a missing {word.inner}", (place >= 0) & nothing),
+        )
+        found[word.text] = Derived(word.text, values, causes)
+    return list(found.values())
+
+
+def _shifted_among(
+    shifts: Sequence[Word], panel: Panel, raw: pd.DataFrame, table: pd.DataFrame, objects: Mapping[str, Any]
+) -> list[Derived]:
+    """Work out shifts for new rows, which may look at each other, and at the rows of the fit."""
+    new = panel.match(table)
+    both = pd.concat([raw, table[list(raw.columns)]], ignore_index=True)
+    codes = np.concatenate([panel.codes, new.codes])
+    periods = np.concatenate([panel.periods, new.periods])
+    replaced_by = new.rows_at(panel.codes, panel.periods) >= 0
+    joint = replace(
+        new, codes=np.where(np.concatenate([replaced_by, np.zeros(len(table), bool)]), -1, codes), periods=periods
+    )
+    found = []
+    for column in shift(shifts, joint, both, objects):
+        rows = slice(len(raw), None)
+        values = pd.Series(column.values.array[rows], index=table.index, name=column.name)
+        found.append(Derived(column.name, values, tuple((why, missing[rows]) for why, missing in column.missing)))
+    return found
+
+
+def _taken(values: pd.Series, place: Array) -> pd.Series:
+    taken = pd.api.extensions.take(
+        values.array if values.dtype.kind not in "iuf" else values.to_numpy(), place, allow_fill=True
+    )
+    return pd.Series(taken, index=values.index)
+
+
+def _difference(word: Word, values: pd.Series, before: pd.Series, place: Array) -> pd.Series:
+    if not pd.api.types.is_numeric_dtype(values.dtype):
+        raise DataError(f"{word.text} takes differences of numbers, and {word.inner} holds {values.dtype}")
+    now = values.to_numpy(dtype=float, na_value=np.nan)
+    return pd.Series(now - _taken(pd.Series(now), place).to_numpy(), index=values.index)
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """What the words of a formula became.
+
+    formula : with a term for each column that a word gave; frame : with those columns; weights : of its rows, or None.
+    operators : the memory for new rows; notes : sentences on what was left out.
+    """
+
+    formula: Formula
+    frame: Frame
+    weights: Array | None
+    operators: Operators
+    notes: tuple[str, ...]
+
+
+def derive(
+    formula: Formula,
+    frame: Frame,
+    panel: Panel | None,
+    raw: pd.DataFrame,
+    weights: Array | None,
+    objects: Mapping[str, Any],
+) -> Derivation:
+    """Work out the words that are taken on the rows that are used.
+
+    Parameters
+    ----------
+    formula : as it was read
+    frame : the rows that are used, shifts among its columns
+    panel : of the whole table; raw : its columns at which shifts look
+    weights : (n,) by which means are weighted, or None
+    """
+    everything = {word.text: word for text in formula.column_expressions() for word in words.words_in(text)}
+    initials = tuple(word for word in everything.values() if word.kind == words.INITIAL)
+    table, first = frame.table, {}
+    for word in initials:
+        column, first[word.text] = _initial(word, formula, table, panel)
+        table = table.assign(**{word.text: column})
+    asked = set(everything)
+    if initials:
+        formula = _with_unit_means(formula, panel)
+        everything |= {word.text: word for text in formula.column_expressions() for word in words.words_in(text)}
+    parts = tuple(word for word in everything.values() if word.kind in words.PARTS)
+    means: dict[tuple[str, str], UnitMeans] = {}
+    columns: dict[str, Array] = {}
+    given: dict[str, tuple[str, ...]] = {}
+    notes: list[str] = []
+    for word in parts:
+        by = word.by or _unit(word, formula, panel)
+        if (word.inner, by) not in means:
+            means[word.inner, by] = _unit_means(word, by, table, weights, objects)
+        found = means[word.inner, by]
+        left_out = found.constant if word.kind == "within" else found.same
+        if word.text not in asked:  # beside x itself, the unit mean of an x that does not vary within says nothing new
+            left_out = left_out | found.constant
+        m = found.of(table[by])
+        values = evaluate_again(found.part, Mask(table, objects)) - m if word.kind == "within" else m
+        names = [f"{word.kind}{name}" for name in found.names]
+        columns |= {name: values[:, k] for k, name in enumerate(names)}
+        given[word.text] = tuple(name for name, gone in zip(names, left_out, strict=True) if not gone)
+        why = f"does not vary within {by}" if word.kind == "within" else f"has the same mean in every {by}"
+        notes += [
+            f"{name[len(word.kind) + 1 :].replace(')', '', 1)} {why}: no {name}"
+            for name, gone in zip(names, left_out, strict=True)
+            if gone and word.text in asked
+        ]
+    table = pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1) if columns else table
+    memory = _memory(formula, panel, raw, means, first)
+    expanded = _expand(formula, given)
+    _refuse_several_inside(expanded, given)
+    joined, weights = _joined(formula, replace(frame, table=table), panel, weights)
+    return Derivation(expanded, joined, weights, memory, tuple(dict.fromkeys(notes)))
+
+
+def _memory(
+    formula: Formula,
+    panel: Panel | None,
+    raw: pd.DataFrame,
+    means: Mapping[tuple[str, str], UnitMeans],
+    first: Mapping[str, pd.Series],
+) -> Operators:
+    """Keep what the regressors need; a response is not worked out for new rows."""
+    used = [word for text in formula.column_expressions()[1:] for word in words.words_in(text)]
+    unique = {word.text: word for word in used}.values()
+    shifts = tuple(word for word in unique if word.kind in words.SHIFTS)
+    looked_at = {name for word in shifts for name in words.columns_of(word.text)[1]}
+    return Operators(
+        panel=panel,
+        raw=raw[[name for name in raw.columns if name in looked_at]],
+        shifts=shifts,
+        parts=tuple(word for word in unique if word.kind in words.PARTS),
+        initials=tuple(word for word in unique if word.kind == words.INITIAL),
+        means=means,
+        first=first,
+    )
+
+
+def _unit(word: Word, formula: Formula, panel: Panel | None) -> str:
+    if panel is None:
+        raise FormulaError(
+            f"{word.text} needs the column of units: give panel=(unit, time), or write "
+            f"{word.kind}({word.inner}, by=unit)",
+            formula.source or str(formula),
+        )
+    return panel.unit
+
+
+def _unit_means(
+    word: Word, by: str, table: pd.DataFrame, weights: Array | None, objects: Mapping[str, Any]
+) -> UnitMeans:
+    part = evaluate(word.inner, Mask(table, objects))
+    part.set_data(False)
+    labels, x = list(part.labels), columns_of(part.value)
+    part.value = part._intermediate_data = part.env = None  # new rows are coded without the old ones
+    codes, levels = pd.factorize(table[by], sort=True)
+    w = np.ones(len(x)) if weights is None else weights
+    total = np.bincount(codes, w)
+    grand = w @ x / w.sum()
+    centred = x - grand
+    sums = np.stack([np.bincount(codes, w * column) for column in centred.T], axis=1)
+    means = sums / total[:, None]
+    size = np.sqrt(w @ centred**2)
+    rounding = 8 * np.finfo(float).eps * np.abs(grand) * np.sqrt(w.sum())
+    tail = "" if word.by is None else f", by={quoted(word.by)}"
+    names = tuple(f"({word.inner}{tail}){label[len(word.inner) :]}" for label in labels)
+    left = np.sqrt(w @ (centred - means[codes]) ** 2)
+    between = np.sqrt(total @ means**2)
+    return UnitMeans(
+        part=part,
+        names=names,
+        by=by,
+        levels=pd.Index(levels),
+        means=means + grand,
+        grand=grand,
+        constant=left <= COLLINEAR * size + rounding,
+        same=between <= COLLINEAR * size + rounding,
+    )
+
+
+def _initial(word: Word, formula: Formula, table: pd.DataFrame, panel: Panel | None) -> tuple[Array, pd.Series]:
+    """Each row's unit's first outcome: the outcome before the first of its rows that are used."""
+    source = formula.source or str(formula)
+    lagged = f"lag({word.inner})"
+    if word.inner != formula.response:
+        raise FormulaError(f"initial() takes the response, initial({formula.response})", source)
+    if panel is None or lagged not in table:
+        raise FormulaError(
+            f"initial({word.inner}) is the remedy for a lagged outcome: it belongs beside {lagged}, with "
+            "panel=(unit, time)",
+            source,
+        )
+    periods = panel.match(table[[panel.unit, panel.time]]).periods
+    order = np.argsort(periods, kind="stable")
+    units = table[panel.unit].to_numpy()
+    first = table[lagged].iloc[order].groupby(units[order], sort=True).first()
+    return first.loc[units].to_numpy(dtype=float), first
+
+
+def _with_unit_means(formula: Formula, panel: Panel | None) -> Formula:
+    """Beside a unit's first outcome stand the unit means of the regressors that vary within it (Wooldridge, 2005)."""
+    time = "" if panel is None else panel.time
+    taken = {part for term in formula.terms for part in term}
+    added = []
+    for term in formula.terms:
+        inner = words.words_in(term[0])
+        of_outcome = any(word.kind in words.SHIFTS and word.inner == formula.response for word in inner)
+        only_time = words.columns_of(term[0])[1] <= {time}
+        if len(term) == 1 and not of_outcome and not only_time and not any(w.kind not in words.SHIFTS for w in inner):
+            added += [(f"between({term[0]})",)] if f"between({term[0]})" not in taken else []
+    return replace(formula, terms=(*formula.terms, *added))
+
+
+def _expand(formula: Formula, given: Mapping[str, tuple[str, ...]]) -> Formula:
+    """Put a term for each column in the place of `within(x)` and `between(x)`."""
+
+    def terms(old: tuple[Term, ...]) -> tuple[Term, ...]:
+        choices = [[map(quoted, given[part]) if part in given else (part,) for part in term] for term in old]
+        return tuple(tuple(parts) for choice in choices for parts in product(*choice))
+
+    groups = tuple(
+        Group(group.factor, tuple(replace(block, terms=terms(block.terms)) for block in group.blocks))
+        for group in formula.groups
+    )
+    return replace(formula, terms=terms(formula.terms), groups=groups)
+
+
+def _refuse_several_inside(formula: Formula, given: Mapping[str, tuple[str, ...]]) -> None:
+    """Inside another function a word is one column."""
+    for text in formula.column_expressions():
+        for word in words.words_in(text):
+            if word.text in given and given[word.text] not in ((word.text,), ()):
+                listed = ", ".join(given[word.text][:4])
+                raise DataError(
+                    f"{word.text} has {len(given[word.text])} columns ({listed}), so it cannot stand inside {text}"
+                )
+
+
+def _joined(formula: Formula, frame: Frame, panel: Panel | None, weights: Array | None) -> tuple[Frame, Array | None]:
+    """With a `between()` response keep one row of each unit, with its sum of weights: a regression of unit means."""
+    found = [
+        word for word in words.words_in(formula.response) if word.text == formula.response and word.kind == "between"
+    ]
+    if not found:
+        return frame, weights
+    by = found[0].by or _unit(found[0], formula, panel)
+    codes, levels = pd.factorize(frame.table[by], sort=True)
+    first = np.full(len(levels), len(codes))
+    np.minimum.at(first, codes, np.arange(len(codes)))
+    used = {name for text in _regressors(formula) for name in _outside_between(text)}
+    for name in sorted(used & set(frame.table.columns)):
+        column = pd.factorize(frame.table[name])[0]
+        if (column != column[first][codes]).any():
+            raise DataError(
+                f"{name} varies within {by}, and a {formula.response} response has one row for each {by}; write "
+                f"between({name})"
+            )
+    total = None if weights is None else np.bincount(codes, weights)
+    return replace(frame, table=frame.table.iloc[first], joined=frame.n - len(first)), total
+
+
+def _regressors(formula: Formula) -> list[str]:
+    columns = [text for text in formula.column_expressions() if text != formula.response]
+    return [*columns, *(quoted(name) for group in formula.groups for name in group.factor)]
+
+
+def _outside_between(text: str) -> set[str]:
+    """The columns that an expression reads, of which `between()` columns are some."""
+    return syntax.names_used(words.replaced(syntax.parse_tree(text)))[0]
