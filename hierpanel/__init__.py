@@ -18,6 +18,7 @@ from hierpanel.errors import (
 )
 from hierpanel.formula import parse
 from hierpanel.model import Model, fit
+from hierpanel.pooling import Pooling, pooling
 from hierpanel.results.fit import Fit
 from hierpanel.results.loo import compare
 from hierpanel.results.store import load
@@ -33,6 +34,7 @@ __all__ = [
     "FormulaError",
     "HierpanelError",
     "Model",
+    "Pooling",
     "Prior",
     "PriorError",
     "RouteError",
@@ -42,4 +44,5 @@ __all__ = [
     "fit",
     "load",
     "parse",
+    "pooling",
 ]

@@ -27,6 +27,13 @@ from hierpanel.spec import Family, ModelSpec
 Method = Literal["auto", "marginal", "nuts"]
 
 
+MODEL_OPTIONS = {"family", "priors", "center", "panel", "weights", "env"}
+FIT_OPTIONS = {
+    "method", "draws", "chains", "tune", "seed", "cores", "target_accept", "parameterization", "effects_memory",
+    "progress",
+}  # fmt: skip
+
+
 class Model:
     """A multilevel regression, read and checked, ready to fit.
 
@@ -86,9 +93,9 @@ class Model:
         parsed = formula if isinstance(formula, Formula) else parse(formula)
         chosen = specs.family(family)
         available = frames.column_names(data)
-        _refuse_words(env)
-        self.names = names = namespace.resolve(parsed, available, env if env is not None else _caller_scope())
-        used = [word for text in parsed.column_expressions() for word in words.words_in(text)]
+        scope = env if env is not None else caller_scope()
+        self.names = names = namespace.resolve(parsed, available, scope)
+        _refuse_words(scope, used := [word for text in parsed.column_expressions() for word in words.words_in(text)])
         where = panels.named(panel, data) if panel is not None or used else None
         wanted = list(dict.fromkeys([*names.columns, *(where or ())[:2], *_weights_column(weights, available)]))
         table = frames.to_table(data, [*wanted, *(name for name in names.shifted if name not in wanted)])
@@ -103,6 +110,7 @@ class Model:
         self.design, self.encoders = designs.build(
             derived.formula, derived.frame, names.objects, derived.weights, None if index is None else index.unit
         )
+        self.term_of = tuple(-1 if k < 0 else derived.sources[k] for k in self.encoders.common.terms)
         notes = (*derived.notes, *_lagged_outcome(parsed, used, index))
         self.spec = specs.build(
             parsed, derived.frame, self.design, chosen, priors, center, panel=_panel_facts(frame, index), notes=notes
@@ -354,19 +362,21 @@ def fit(formula: str | Formula, data: Any, **options: Any) -> Fit:
     >>> fit.nobs
     30
     """
-    of_model = {"family", "priors", "center", "panel", "weights", "env"}
-    of_fit = {
-        "method", "draws", "chains", "tune", "seed", "cores", "target_accept", "parameterization",
-        "effects_memory", "progress",
-    }  # fmt: skip
-    unknown = sorted(set(options) - of_model - of_fit)
+    of_model, of_fit = split_options(options)
+    of_model.setdefault("env", caller_scope())
+    return Model(formula, data, **of_model).fit(**of_fit)
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of `fit` as those of `Model` and those of `Model.fit`."""
+    unknown = sorted(set(options) - MODEL_OPTIONS - FIT_OPTIONS)
     if unknown:
-        raise FitError(f"fit() has no option {unknown[0]!r}; its options are: {', '.join(sorted(of_model | of_fit))}")
-    model_options = {name: value for name, value in options.items() if name in of_model}
-    if model_options.get("env") is None:
-        model_options["env"] = _caller_scope()
-    model = Model(formula, data, **model_options)
-    return model.fit(**{name: value for name, value in options.items() if name in of_fit})
+        known = ", ".join(sorted(MODEL_OPTIONS | FIT_OPTIONS))
+        raise FitError(f"fit() has no option {unknown[0]!r}; its options are: {known}")
+    of_model = {
+        name: value for name, value in options.items() if name in MODEL_OPTIONS and (name, value) != ("env", None)
+    }
+    return of_model, {name: value for name, value in options.items() if name in FIT_OPTIONS}
 
 
 @dataclass(frozen=True)
@@ -376,7 +386,7 @@ class _Module:
     name: str
 
 
-def _caller_scope() -> dict[str, Any]:
+def caller_scope() -> dict[str, Any]:
     """Return the names that are visible where the user called; only those that the formula names are kept."""
     frame: Any = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("hierpanel."):
@@ -384,10 +394,11 @@ def _caller_scope() -> dict[str, Any]:
     return {**frame.f_globals, **frame.f_locals}
 
 
-def _refuse_words(env: Mapping[str, Any] | None) -> None:
-    for name in words.WORDS:
-        if env is not None and name in env:
-            raise FormulaError(f"{name}() is a word of formulas; give your function in env= another name", name)
+def _refuse_words(scope: Mapping[str, Any], used: Sequence[words.Word]) -> None:
+    for word in used:
+        if callable(scope.get(word.kind)):
+            message = f"{word.kind}() is a word of formulas, and a function of that name is in scope"
+            raise FormulaError(f"{message}; give the function another name", word.text)
 
 
 def _weights_column(weights: Any, available: list[str]) -> list[str]:

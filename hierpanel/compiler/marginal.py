@@ -181,12 +181,15 @@ class Marginal:
         levels : of the factor
         """
         number = self.names.index(name)
-        factors, sigma = self._relative(psi)
+        factors, sigma, omega = self.given(psi, beta_c)
         eliminated = self.plan.own_blocks() if number == 0 else self.plan.eliminate(factors)
         effects = {self.names.index(other): np.moveaxis(b, 0, 2) for other, b in known.items()}
-        omega = self._omega(self._gamma(beta_c))
         mean, C = self.plan.effects(number, eliminated, factors[number], omega, effects, sigma, levels)
         return Conditional(mean, C, factors[number], sigma)
+
+    def given(self, psi: Array, beta_c: Array) -> tuple[list[Array], Array, Array]:
+        """Return λ of each factor in the order of elimination (q, q, P), σ (P,), and ω (m, P) with W ω = y - X β."""
+        return *self._relative(psi), self._omega(self._gamma(beta_c))
 
     def later(self, name: str) -> tuple[str, ...]:
         """Return the factors whose effects a block-eliminated factor's distribution is conditional on."""

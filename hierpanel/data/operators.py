@@ -176,11 +176,13 @@ def _difference(word: Word, values: pd.Series, before: pd.Series, place: Array) 
 class Derivation:
     """What the words of a formula became.
 
-    formula : with a term for each column that a word gave; frame : with those columns; weights : of its rows, or None.
+    formula : with a term for each column that a word gave; sources : the place of each in the formula that was read.
+    frame : with those columns; weights : of its rows, or None.
     operators : the memory for new rows; notes : sentences on what was left out.
     """
 
     formula: Formula
+    sources: tuple[int, ...]
     frame: Frame
     weights: Array | None
     operators: Operators
@@ -240,10 +242,10 @@ def derive(
         ]
     table = pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1) if columns else table
     memory = _memory(formula, panel, raw, means, first)
-    expanded = _expand(formula, given)
+    expanded, sources = _expand(formula, given)
     _refuse_several_inside(expanded, given)
     joined, weights = _joined(formula, replace(frame, table=table), panel, weights)
-    return Derivation(expanded, joined, weights, memory, tuple(dict.fromkeys(notes)))
+    return Derivation(expanded, sources, joined, weights, memory, tuple(dict.fromkeys(notes)))
 
 
 def _memory(
@@ -344,18 +346,23 @@ def _with_unit_means(formula: Formula, panel: Panel | None) -> Formula:
     return replace(formula, terms=(*formula.terms, *added))
 
 
-def _expand(formula: Formula, given: Mapping[str, tuple[str, ...]]) -> Formula:
-    """Put a term for each column in the place of `within(x)` and `between(x)`."""
+def _expand(formula: Formula, given: Mapping[str, tuple[str, ...]]) -> tuple[Formula, tuple[int, ...]]:
+    """Put a term for each column in the place of `within(x)` and `between(x)`; say where each term came from."""
 
-    def terms(old: tuple[Term, ...]) -> tuple[Term, ...]:
+    def terms(old: tuple[Term, ...]) -> tuple[tuple[Term, int], ...]:
         choices = [[map(quoted, given[part]) if part in given else (part,) for part in term] for term in old]
-        return tuple(tuple(parts) for choice in choices for parts in product(*choice))
+        return tuple((tuple(parts), place) for place, choice in enumerate(choices) for parts in product(*choice))
 
     groups = tuple(
-        Group(group.factor, tuple(replace(block, terms=terms(block.terms)) for block in group.blocks))
+        Group(
+            group.factor,
+            tuple(replace(block, terms=tuple(term for term, _ in terms(block.terms))) for block in group.blocks),
+        )
         for group in formula.groups
     )
-    return replace(formula, terms=terms(formula.terms), groups=groups)
+    common = terms(formula.terms)
+    new = replace(formula, terms=tuple(term for term, _ in common), groups=groups)
+    return new, tuple(place for _, place in common)
 
 
 def _refuse_several_inside(formula: Formula, given: Mapping[str, tuple[str, ...]]) -> None:

@@ -28,10 +28,12 @@ class Encoder:
 
     labels : (p,) column names, in formulae's words ("Intercept", "x", "h[b]", "x:h[b]").
     aliased : names of columns that the coding made redundant and that were left out, as R's `lm` does.
+    terms : (p,) the place of each column's term among the terms, -1 for the intercept.
     """
 
     labels: tuple[str, ...]
     aliased: tuple[str, ...]
+    terms: tuple[int, ...]
     intercept: bool
     kept: tuple[int, ...]
     parts: tuple[tuple[Any, ...], ...]
@@ -77,7 +79,8 @@ def encode(
     kinds = {text: evaluate(text, mask).kind for term in terms for text in term}
     codings, forced = _contrasts(terms, intercept, {text for text, kind in kinds.items() if kind == "categoric"})
     parts, labels, values, redundant = [], ["Intercept"] * intercept, [], [False] * intercept
-    for term, full in zip(terms, codings, strict=True):
+    numbers = [-1] * intercept
+    for number, (term, full) in enumerate(zip(terms, codings, strict=True)):
         evaluated = [evaluate(text, mask) for text in term]
         for text, part in zip(term, evaluated, strict=True):
             part.set_data(full.get(text, False))
@@ -88,6 +91,7 @@ def encode(
                 )
         term_labels = [":".join(names) for names in _first_fastest([part.labels for part in evaluated])]
         labels += term_labels
+        numbers += [number] * len(term_labels)
         values.append([columns_of(part.value) for part in evaluated])
         cells = len(term) > 1 and (len(full) == len(term) or sum(full.values()) > 1 or term in forced)
         redundant += [cells] * len(term_labels)
@@ -104,6 +108,7 @@ def encode(
     encoder = Encoder(
         labels=tuple(labels[k] for k in kept),
         aliased=tuple(labels[k] for k in aliased),
+        terms=tuple(numbers[k] for k in kept),
         intercept=intercept,
         kept=kept,
         parts=tuple(parts),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hierpanel.compiler.marginal import Conditional, Marginal
+from hierpanel.compiler.totals import totals
 from hierpanel.spec import ModelSpec
 
 Array = np.ndarray
@@ -58,6 +59,31 @@ def moments(marginal: Marginal, state: State, name: str, levels: slice) -> tuple
         means.append(given.draw(np.zeros((len(given.mean), *given.mean[0].shape))).transpose(2, 1, 0))
         covariances.append(given.covariance().transpose(3, 2, 0, 1))
     return np.concatenate(means), np.concatenate(covariances)
+
+
+def totals_of(marginal: Marginal, state: State, name: str, share: Array) -> tuple[Array, Array] | None:
+    """Return draws (S,) of Σ share b and of Σ share b², without the effects b; None where that is dearer.
+
+    The first is exact given ψ and β. The variance over the rows, Σ share b² - (Σ share b)², is drawn from the normal
+    distribution that it has where levels are many.
+
+    Parameters
+    ----------
+    share : (J,) the share of each level in the rows
+    """
+    later = marginal.later(name)
+    found = totals(marginal, name, share) if all(other in state.effects for other in later) else None
+    if found is None:
+        return None
+    parts = []
+    for start in range(0, len(state.psi), DRAWS):
+        points = slice(start, start + DRAWS)
+        known = {other: state.effects[other][points] for other in later}
+        parts.append(found.moments(state.psi[points], state.beta_c[points], known))
+    mean, of_mean, spread, of_spread = (np.concatenate(part) for part in zip(*parts, strict=True))
+    z = np.random.default_rng([state.seed, marginal.names.index(name)]).standard_normal((2, len(mean)))
+    drawn = mean + np.sqrt(of_mean) * z[0]
+    return drawn, drawn**2 + np.maximum(spread + np.sqrt(of_spread) * z[1], 0.0)
 
 
 def _draw_chunk(marginal: Marginal, state: State, name: str, levels: slice, number: int) -> Array:

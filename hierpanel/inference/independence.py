@@ -148,7 +148,8 @@ def pareto_k(log_weights: Array) -> float:
     b = 1 / x[-1] + (1 - np.sqrt(m / (np.arange(1, m + 1) - 0.5))) / (3 * x[int(len(x) / 4 + 0.5) - 1])
     shape = np.log1p(-b[:, None] * x).mean(axis=1)
     log_likelihood = len(x) * (np.log(-b / shape) - shape - 1)
-    weights = 1 / np.exp(log_likelihood - log_likelihood[:, None]).sum(axis=1)
+    with np.errstate(over="ignore"):  # a weight of 0
+        weights = 1 / np.exp(log_likelihood - log_likelihood[:, None]).sum(axis=1)
     k = float(np.log1p(-(b @ weights / weights.sum()) * x).mean())
     return (k * len(x) + 5) / (len(x) + 10)  # a weak prior at 0.5, as in Vehtari et al.
 

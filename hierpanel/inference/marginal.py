@@ -239,11 +239,20 @@ def _canonical(
 def _fixed_sums(
     marginal: Marginal, spec: ModelSpec, design: Design, state: State, lead: tuple[int, int]
 ) -> dict[str, Array]:
-    """Return the row-weighted means of `fe()` effects and of their squares, which need their draws."""
+    """Return the row-weighted means of `fe()` effects and of their squares.
+
+    Of effects that are stored they are those of their draws. Of very many that are not, they are drawn from their own
+    distribution given ψ and β.
+    """
     found: dict[str, Array] = {}
     for group, data in zip(spec.groups, design.groups, strict=True):
         if group.is_fixed:
             column, share = scales.fixed_column(group), data.rows / design.n
+            summed = None if group.name in state.effects else effects.totals_of(marginal, state, group.name, share)
+            if summed is not None:
+                means, squares = summed
+                found |= {f"mean_{group.name}": means.reshape(lead), f"square_{group.name}": squares.reshape(lead)}
+                continue
             mean, square = np.zeros(len(state.psi)), np.zeros(len(state.psi))
             for start in range(0, group.levels, effects.LEVELS):
                 levels = slice(start, min(start + effects.LEVELS, group.levels))

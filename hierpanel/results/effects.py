@@ -81,6 +81,24 @@ class GroupEffects:
             covariances.append(covariance.mean(axis=0) + np.einsum("sji,sjk->jik", away, away) / len(mean))
         return np.concatenate(means), np.concatenate(covariances)
 
+    def of_column(self, name: str, column: int, most: int) -> Array:
+        """Return joint draws (S, J) of one column of a factor's effects, of evenly spaced draws of the fit.
+
+        Parameters
+        ----------
+        most : numbers that are made at most
+        """
+        J = len(self.design.group(name).levels)
+        if self.is_stored(name):
+            b = self.idata["posterior"][f"b_{name}"].values[..., column].reshape(-1, J)
+            return np.asarray(b[np.unique(np.linspace(0, len(b) - 1, max(min(len(b), most // J), 2)).astype(int))])
+        rng = np.random.default_rng(self._state.seed)
+        parts = []
+        for mean, covariance in self._components(name):
+            sd = np.sqrt(covariance[:, :, column, column])
+            parts.append(mean[:, :, column] + sd * rng.standard_normal(sd.shape))
+        return np.concatenate(parts, axis=1)
+
     def table(self, name: str, prob: float, added: Array | None = None) -> tables.Table:
         """Summarise a factor's effects, a row for each (level, coefficient).
 

@@ -7,7 +7,7 @@ from hierpanel.compiler.scales import prior_name
 from hierpanel.results import tables
 from hierpanel.results.fit import Fit
 from hierpanel.results.summary import Section, Summary, cells
-from hierpanel.results.variance import variances
+from hierpanel.results.variance import panel_r2, variances
 from hierpanel.spec import PanelSpec
 
 
@@ -97,6 +97,10 @@ def _share_rows(fit: Fit, prob: float) -> tuple[tuple[str, tuple[str, ...]], ...
     rows = [(f"ICC {name}", draws) for name, draws in parts.icc().items()]
     said = {"marginal": fit.spec.coefs not in ((), ("Intercept",)), "conditional": bool(fit.spec.groups)}
     rows += [(f"R² {name}", draws) for name, draws in parts.r2().items() if said[name]]
+    panel = fit.spec.panel
+    if panel is not None and fit.design.units is not None and _has_panel_r2(fit):
+        shares = panel_r2(fit.design, fit.design.units, fit.draws("beta"))
+        rows += [(f"R² {name}" + f" {panel.unit}" * (name != "overall"), draws) for name, draws in shares.items()]
     if not rows:
         return ()
     table = tables.summarise(
@@ -107,6 +111,11 @@ def _share_rows(fit: Fit, prob: float) -> tuple[tuple[str, tuple[str, ...]], ...
         mean, sd, low, high, _, ess, r_hat = cells(table.iloc[k])  # a share is never negative
         found.append((str(label), (mean, sd, low, high, "", ess, r_hat)))
     return tuple(found)
+
+
+def _has_panel_r2(fit: Fit) -> bool:
+    """Whether there are regressors, and rows within units."""
+    return fit.spec.family.location and fit.spec.coefs not in ((), ("Intercept",)) and not fit.spec.joined
 
 
 def _health(fit: Fit) -> tuple[str, ...]:
@@ -141,10 +150,14 @@ def _footnotes(fit: Fit, percent: str, shares: list[str]) -> tuple[str, ...]:
         f"Intervals are {percent} equal-tailed posterior intervals. P(>0): posterior probability of a positive value. "
         "ESS: effective draws, the smaller of bulk and tail."
     ]
-    meanings = {"ICC": "ICC: share of the variance left by the coefficients", "R²": "R² of Johnson (2014)"}
+    meanings = {
+        ("ICC",): "ICC: share of the variance left by the coefficients",
+        ("R² marginal", "R² conditional"): "R² of Johnson (2014)",
+        ("R² within",): "R² within, between, overall: of the coefficients alone, as in linearmodels",
+    }
     if shares:
         family = fit.spec.family
-        said = [text for word, text in meanings.items() if any(name.startswith(word) for name in shares)]
+        said = [text for starts, text in meanings.items() if any(name.startswith(starts) for name in shares)]
         scale = "" if family.residual_variance else f", on the latent scale of the {family.link.name} link"
         notes.append(f"{'. '.join(said)}{scale}.")
     if any(group.is_fixed for group in fit.spec.groups) and fit.spec.has_intercept:

@@ -48,6 +48,45 @@ class Variances:
         return {"marginal": _share(self.common, total), "conditional": _share(self.common + effects, total)}
 
 
+def panel_r2(design: Design, codes: Array, beta: Array) -> dict[str, Array]:
+    """Return R² within, between and overall of the coefficients alone, (chain, draw) each.
+
+    Each is 1 - Σ w e²/Σ w (y - ȳ)², of the residuals e = y - Xβ: within, of deviations from unit means; between, of
+    unit means, each unit once (with weights: with its sum of them); overall, of rows. Without an intercept y is not
+    centred. They can be negative.
+    Source: linearmodels' ``rsquared_within``, ``rsquared_between`` and ``rsquared_overall``.
+
+    Parameters
+    ----------
+    codes : (n,) unit of each row, 0 … N - 1
+    beta : (chain, draw, p)
+    """
+    W = np.column_stack([design.X, design.y - design.offset])
+    w = np.ones(design.n) if design.weights is None else design.weights
+    total = np.bincount(codes, w)
+    centre = w @ W / w.sum() if design.has_intercept else np.zeros(W.shape[1])
+    means = np.stack([np.bincount(codes, w * (column - c)) for column, c in zip(W.T, centre, strict=True)], axis=1)
+    means /= total[:, None]
+    of_unit = total if design.weights is not None else np.ones(len(total))
+    v = np.concatenate([-beta, np.ones((*beta.shape[:2], 1))], axis=2)
+
+    def share(columns: Array, weight: Array, away: Array | None) -> Array:
+        """1 less the residual over the total sum of squares; `away` is the mean that columns were centred on."""
+        middle = weight @ columns / weight.sum() if away is not None and design.has_intercept else np.zeros(len(centre))
+        G = (columns - middle).T @ (weight[:, None] * (columns - middle))
+        residual = np.einsum("...i,ij,...j->...", v, G, v)
+        if away is not None:
+            residual = residual + weight.sum() * (v @ (middle + away)) ** 2
+        return np.asarray(1 - residual / G[-1, -1])
+
+    away = centre if design.has_intercept else np.zeros(len(centre))
+    return {
+        "within": share(W - centre - means[codes], w, None),
+        "between": share(means, of_unit, away),
+        "overall": share(W - centre, w, away),
+    }
+
+
 def variances(spec: ModelSpec, design: Design, draws: Mapping[str, Array]) -> Variances:
     """Compute the variance of every part.
 
