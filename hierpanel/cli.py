@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("data", type=Path, help="a .csv (also .gz) or .parquet file")
     fit.add_argument("--family", default="gaussian", help="gaussian, bernoulli, bernoulli(probit), poisson, …")
     fit.add_argument("--weights", help="column of precision weights")
+    fit.add_argument("--panel", nargs=2, metavar=("UNIT", "TIME"), help="columns of a panel, for lag, within, …")
     fit.add_argument("--method", default="auto")
     fit.add_argument("--draws", type=int, default=1000, help="draws kept in each chain (default 1000)")
     fit.add_argument("--tune", type=int, default=1000, help="warm-up draws in each chain (default 1000)")
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("data", type=Path)
     explain.add_argument("--family", default="gaussian")
     explain.add_argument("--weights")
+    explain.add_argument("--panel", nargs=2, metavar=("UNIT", "TIME"))
     explain.set_defaults(run=_explain)
 
     show = commands.add_parser("summary", help="print the summary of a saved fit")
@@ -94,7 +96,7 @@ def _model(options: argparse.Namespace) -> hp.Model:
         table = read(options.data)
     except Exception as error:  # each reader and each kind of damage has its own class
         raise hp.DataError(f"{options.data} cannot be read as a table: {error}") from error
-    return hp.Model(options.formula, table, family=options.family, weights=options.weights, env={})
+    return hp.Model(options.formula, table, family=options.family, weights=options.weights, panel=options.panel, env={})
 
 
 if __name__ == "__main__":

@@ -76,6 +76,8 @@ def paragraphs(spec: ModelSpec, design: Design) -> list[str]:
         f"{spec.formula}",
         f"{spec.formula.response} is {spec.family}; of {spec.n_total:,} rows: {spec.rows_used}.",
     ]
+    if spec.panel is not None:
+        found.append(f"Panel: {spec.panel}.")
     if spec.coefs:
         found.append(f"{_count(len(spec.coefs), 'coefficient')}: {', '.join(spec.coefs)}.")
     for group, data in zip(spec.groups, design.groups, strict=True):

@@ -8,7 +8,6 @@ from hierpanel.results import tables
 from hierpanel.results.fit import Fit
 from hierpanel.results.summary import Section, Summary, cells
 from hierpanel.results.variance import panel_r2, variances
-from hierpanel.spec import PanelSpec
 
 
 def summarise(fit: Fit, prob: float) -> Summary:
@@ -47,7 +46,7 @@ def _facts(fit: Fit) -> tuple[tuple[str, str], ...]:
         ("Seconds", ", ".join(f"{value:.{1 if value >= 1 else 2}f} {name}" for name, value in fit.timing.items())),
     ]
     if spec.panel is not None:
-        facts.append(("Panel", _panel(spec.panel)))
+        facts.append(("Panel", str(spec.panel)))
     for group in fit.design.groups:
         rows_of = group.rows
         facts.append(
@@ -61,11 +60,6 @@ def _facts(fit: Fit) -> tuple[tuple[str, str], ...]:
     if fit.reason and spec.family.name == "gaussian":
         facts.append(("Why NUTS", fit.reason))
     return tuple(facts)
-
-
-def _panel(panel: PanelSpec) -> str:
-    balanced = "balanced" if panel.balanced else "unbalanced"
-    return f"{panel.units:,} {panel.unit} × {panel.periods:,} {panel.time} ({panel.frequency}), {balanced}"
 
 
 def _method(fit: Fit) -> str:

@@ -68,6 +68,10 @@ class PanelSpec:
     periods: int
     balanced: bool
 
+    def __str__(self) -> str:
+        balanced = "balanced" if self.balanced else "unbalanced"
+        return f"{self.units:,} {self.unit} × {self.periods:,} {self.time} ({self.frequency}), {balanced}"
+
 
 @dataclass(frozen=True)
 class ModelSpec:
