@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, or 2 after printing what was wrong with the input."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: print(f"hierpanel: {message}", file=sys.stderr)
+            return int(options.run(options))
     except (hp.HierpanelError, OSError) as error:
         print(f"hierpanel: {error}", file=sys.stderr)
         return 2

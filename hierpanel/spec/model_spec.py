@@ -243,7 +243,8 @@ def _means(columns: np.ndarray, wanted: bool) -> np.ndarray:
     means = np.zeros(columns.shape[1])
     if wanted:
         means[1:] = columns[:, 1:].mean(axis=0)
-    return means
+    noise = 1e-13 * np.abs(columns).max(axis=0, initial=0.0)  # of columns that sum to 0, such as within(x)
+    return np.where(np.abs(means) > noise, means, 0.0)
 
 
 def _group_center(group: GroupDesign, wanted: bool) -> np.ndarray:
