@@ -19,6 +19,7 @@ from hierpanel.errors import (
 from hierpanel.formula import parse
 from hierpanel.model import Model, fit
 from hierpanel.pooling import Pooling, pooling
+from hierpanel.results.describe import PanelDescription, describe_panel
 from hierpanel.results.fit import Fit
 from hierpanel.results.loo import compare
 from hierpanel.results.store import load
@@ -34,12 +35,14 @@ __all__ = [
     "FormulaError",
     "HierpanelError",
     "Model",
+    "PanelDescription",
     "Pooling",
     "Prior",
     "PriorError",
     "RouteError",
     "compare",
     "datasets",
+    "describe_panel",
     "family",
     "fit",
     "load",

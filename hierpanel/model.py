@@ -1,13 +1,10 @@
 """The front door: `Model` wires formula, data, spec, compiler and inference; `fit` is `Model(...).fit(...)`."""
 
-import importlib
 import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import ModuleType
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,10 +13,9 @@ import pandas as pd
 from hierpanel import spec as specs
 from hierpanel.data import design as designs
 from hierpanel.data import frame as frames
-from hierpanel.data import operators as operate
-from hierpanel.data import panel as panels
-from hierpanel.errors import DataError, FitError, FormulaError, RouteError
-from hierpanel.formula import Formula, namespace, parse, words
+from hierpanel.data import reading
+from hierpanel.errors import FitError, FormulaError, RouteError
+from hierpanel.formula import Formula, namespace, parse
 from hierpanel.results.explain import PriorSummary, explain, prior_summary
 from hierpanel.results.fit import Fit
 from hierpanel.spec import Family, ModelSpec
@@ -92,48 +88,19 @@ class Model:
     ):
         parsed = formula if isinstance(formula, Formula) else parse(formula)
         chosen = specs.family(family)
-        available = frames.column_names(data)
         scope = env if env is not None else caller_scope()
-        self.names = names = namespace.resolve(parsed, available, scope)
-        _refuse_words(scope, used := [word for text in parsed.column_expressions() for word in words.words_in(text)])
-        where = panels.named(panel, data) if panel is not None or used else None
-        wanted = list(dict.fromkeys([*names.columns, *(where or ())[:2], *_weights_column(weights, available)]))
-        table = frames.to_table(data, [*wanted, *(name for name in names.shifted if name not in wanted)])
-        index = panels.panel_of(table, where) if where is not None else None
-        shifts = _unique(word for word in used if word.kind in words.SHIFTS)
-        raw = table[sorted({name for word in shifts for name in words.columns_of(word.text)[1] if name in table})]
-        frame = frames.complete(
-            table, wanted, operate.shift(shifts, _needed(index, shifts, parsed), table, names.objects)
-        )
-        derived = operate.derive(parsed, frame, index, raw, _weights(weights, frame), names.objects)
-        self.operators = derived.operators
-        self.design, self.encoders = designs.build(
-            derived.formula, derived.frame, names.objects, derived.weights, None if index is None else index.unit
-        )
-        self.term_of = tuple(-1 if k < 0 else derived.sources[k] for k in self.encoders.common.terms)
-        notes = (*derived.notes, *_lagged_outcome(parsed, used, index))
+        self.names = namespace.resolve(parsed, frames.column_names(data), scope)
+        reading.refuse_words(parsed, scope)
+        found = reading.read(parsed, reading.source(parsed, self.names, data, panel, weights), self.names)
+        self.source, self.coder, self.design, self.term_of = found.source, found.coder, found.design, found.term_of
         self.spec = specs.build(
-            parsed, derived.frame, self.design, chosen, priors, center, panel=_panel_facts(frame, index), notes=notes
+            parsed, found.frame, found.design, chosen, priors, center, panel=_panel_facts(found), notes=found.notes
         )
+        if found.lagged:
+            warnings.warn(found.lagged, UserWarning, stacklevel=_outside())
         if not self.spec.priors():
             what = f"an offset is known, and family={chosen.name!r} has no parameter of its own; add a term"
             raise FormulaError(f"there is nothing to estimate: {what}", parsed.source or str(parsed))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle modules that the formula names (``np``) by their names; a lambda of the caller cannot be pickled."""
-        objects = {
-            name: _Module(value.__name__) if isinstance(value, ModuleType) else value
-            for name, value in self.names.objects.items()
-        }
-        return self.__dict__ | {"names": replace(self.names, objects=objects)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        names = state["names"]
-        objects = {
-            name: importlib.import_module(value.name) if isinstance(value, _Module) else value
-            for name, value in names.objects.items()
-        }
-        self.__dict__.update(state | {"names": replace(names, objects=objects)})
 
     def __repr__(self) -> str:
         return f"<Model {self.spec.formula}, {self.spec.family}, {self.spec.n} rows>"
@@ -315,20 +282,10 @@ class Model:
         """
         if data is None:
             return pd.DataFrame(self.design.X, index=self.design.index, columns=list(self.spec.coefs))
-        parsed, available = self.spec.formula, frames.column_names(data)
-        regressors = replace(parsed, response="1", offsets=(), groups=())
-        objects = self.names.objects
-        names = namespace.resolve(regressors, [*available, *self.names.columns, *self.names.shifted], objects)
-        columns = list(dict.fromkeys([*names.columns, *self.operators.columns()]))
-        for name in columns:
-            if name not in available:
-                raise DataError(f"the table has no column {name!r}; the columns are: {', '.join(available)}")
-        table = frames.to_table(data, columns)
-        own = [name for name in columns if name not in self.operators.raw or name in names.columns]
-        frame = self.operators.of_new(table, own, objects)
-        matrix = np.full((len(table), len(self.spec.coefs)), np.nan)
-        matrix[frame.kept] = self.encoders.common.matrix(frame.table, objects)
-        return pd.DataFrame(matrix, index=table.index, columns=list(self.spec.coefs))
+        rows = self.coder.code(data)
+        matrix = np.full((len(rows.complete), len(self.spec.coefs)), np.nan)
+        matrix[rows.complete] = rows.X
+        return pd.DataFrame(matrix, index=rows.index, columns=list(self.spec.coefs))
 
     def prior_summary(self) -> PriorSummary:
         """Return every prior, the scale that it refers to, and what all of them imply for the ICC and R²."""
@@ -379,13 +336,6 @@ def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
     return of_model, {name: value for name, value in options.items() if name in FIT_OPTIONS}
 
 
-@dataclass(frozen=True)
-class _Module:
-    """Stands for a module in a pickle."""
-
-    name: str
-
-
 def caller_scope() -> dict[str, Any]:
     """Return the names that are visible where the user called; only those that the formula names are kept."""
     frame: Any = sys._getframe(1)
@@ -394,63 +344,13 @@ def caller_scope() -> dict[str, Any]:
     return {**frame.f_globals, **frame.f_locals}
 
 
-def _refuse_words(scope: Mapping[str, Any], used: Sequence[words.Word]) -> None:
-    for word in used:
-        if callable(scope.get(word.kind)):
-            message = f"{word.kind}() is a word of formulas, and a function of that name is in scope"
-            raise FormulaError(f"{message}; give the function another name", word.text)
-
-
-def _weights_column(weights: Any, available: list[str]) -> list[str]:
-    if not isinstance(weights, str):
-        return []
-    if weights not in available:
-        raise DataError(
-            f"weights= names the column {weights!r}, which is not there; the columns are: {', '.join(available)}"
-        )
-    return [weights]
-
-
-def _unique(found: Iterable[words.Word]) -> list[words.Word]:
-    return list({word.text: word for word in found}.values())
-
-
-def _needed(index: panels.Panel | None, shifts: Sequence[words.Word], parsed: Formula) -> panels.Panel | None:
-    """The panel that shifts need."""
-    if shifts and index is None:
-        raise FormulaError(
-            f"{shifts[0].text} follows time within a unit: give panel=(unit, time), as in panel=('worker', 'year')",
-            parsed.source or str(parsed),
-        )
-    return index
-
-
-def _panel_facts(frame: frames.Frame, index: panels.Panel | None) -> specs.PanelSpec | None:
+def _panel_facts(found: reading.Reading) -> specs.PanelSpec | None:
     """Count the panel of the rows that are used."""
-    if index is None:
+    if found.panel is None:
         return None
-    units = frame.table[index.unit].nunique()
-    periods = frame.table[index.time].nunique()
-    return specs.PanelSpec(index.unit, index.time, index.frequency, units, periods, frame.n == units * periods)
-
-
-def _lagged_outcome(parsed: Formula, used: Sequence[words.Word], index: panels.Panel | None) -> list[str]:
-    """Warn of the initial condition where a lagged outcome stands beside intercepts of the units."""
-    outcome = words.columns_of(parsed.response)[1]
-    lagged = [word.text for word in used if word.kind == "lag" and words.columns_of(word.text)[1] & outcome]
-    blocks = [block for group in parsed.groups if index and group.factor == (index.unit,) for block in group.blocks]
-    varying = [block for block in blocks if block.intercept]
-    if index is None or not lagged or not varying or any(word.kind == words.INITIAL for word in used):
-        return []
-    remedy = f"add initial({parsed.response}), each unit's first outcome with the unit means (Wooldridge 2005)"
-    if varying[0].fixed:
-        bias = f"fe({index.unit}) biases its coefficient downwards, by about 1/periods (Nickell 1981)"
-        remedy = f"take (1 | {index.unit}) and {remedy}"
-    else:
-        bias = f"the first outcome depends on the intercept of its {index.unit}, so its coefficient is biased upwards"
-    note = f"{lagged[0]} is a lagged outcome: {bias}; {remedy}"
-    warnings.warn(note, UserWarning, stacklevel=_outside())
-    return [note]
+    unit, time, table = found.panel.unit, found.panel.time, found.used
+    units, periods = table[unit].nunique(), table[time].nunique()
+    return specs.PanelSpec(unit, time, found.panel.frequency, units, periods, len(table) == units * periods)
 
 
 def _outside() -> int:
@@ -459,39 +359,6 @@ def _outside() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("hierpanel."):
         frame, level = frame.f_back, level + 1
     return level
-
-
-def _weights(weights: Any, frame: frames.Frame) -> np.ndarray | None:
-    if weights is None:
-        return None
-    if isinstance(weights, str):
-        values = frame.table[weights]
-        if not pd.api.types.is_numeric_dtype(values):
-            raise DataError(f"the weights {weights!r} are not numbers")
-        found = values.to_numpy(dtype=float)
-    else:
-        try:
-            found = np.asarray(weights, dtype=float)
-        except (TypeError, ValueError) as error:
-            what = f"this {type(weights).__name__} is neither"
-            raise DataError(f"weights is the name of a column or an array of numbers, and {what}") from error
-        if found.shape != (frame.n_total,):
-            raise DataError(f"weights has shape {found.shape}, but the table has {frame.n_total} rows")
-        if frame.n != frame.n_total:
-            raise DataError(
-                f"{frame.n_total - frame.n} rows with missing values are dropped, so weights must be a column of the "
-                "table, given by its name"
-            )
-        if isinstance(weights, pd.Series) and not weights.index.equals(frame.table.index):
-            raise DataError(
-                "weights has another index than the table, so its rows may be others; make it a column of the table, "
-                "or give weights.to_numpy() where the rows are the same"
-            )
-    bad = ~(np.isfinite(found) & (found > 0))
-    if bad.any():
-        rows = ", ".join(map(str, frame.table.index[bad][:5])) + (", …" if bad.sum() > 5 else "")
-        raise DataError(f"precision weights must be positive and finite; {int(bad.sum())} are not (rows {rows})")
-    return found
 
 
 def _check_memory(megabytes: Any) -> None:

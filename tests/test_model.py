@@ -264,7 +264,7 @@ def test_a_model_pickles(sleep: pd.DataFrame) -> None:
     np.testing.assert_array_equal(back.design.X, model.design.X)
     assert back.names.objects["np"] is np
     assert repr(back) == repr(model)
-    np.testing.assert_array_equal(back.encoders.common.matrix(sleep, back.names.objects), model.design.X)
+    np.testing.assert_array_equal(back.coder.encoders.common.matrix(sleep, back.names.objects), model.design.X)
     with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
         pickle.dumps(hp.Model("reaction ~ f(days)", sleep, env={"f": lambda x: x + 1}))
 

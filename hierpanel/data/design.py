@@ -123,10 +123,11 @@ class Design:
 
 @dataclass(frozen=True)
 class Encoders:
-    """How the columns of a design were coded, for coding new rows: X's, and for each factor each block's."""
+    """How the columns of a design were coded, for coding new rows: X's, each factor's block by block, and offsets."""
 
     common: Encoder
     blocks: tuple[tuple[Encoder, ...], ...]
+    offsets: tuple[Any, ...] = ()
 
 
 def build(
@@ -160,9 +161,11 @@ def build(
         design, blocks = _group(group, frame.table, objects)
         groups.append(design)
         encoders.append(blocks)
-    offset = np.zeros(frame.n)
+    offset, offsets = np.zeros(frame.n), []
     for expression in formula.offsets:
-        offset = offset + _offset(expression, frame.table, objects)
+        values, part = _offset(expression, frame.table, objects)
+        offset = offset + values
+        offsets.append(part)
     taken = [name for name, values in (("weights", weights), ("trials", trials), ("units", unit)) if values is not None]
     _refuse_shared_names(groups, taken)
     _refuse_collinear_with_fe(X, common.labels, groups)
@@ -181,7 +184,7 @@ def build(
             aliased=tuple(dict.fromkeys(aliased)),
             units=None if unit is None else factorize((unit,), frame.table)[0],
         ),
-        Encoders(common, tuple(encoders)),
+        Encoders(common, tuple(encoders), tuple(offsets)),
     )
 
 
@@ -278,11 +281,13 @@ def _response(text: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> tup
     return np.asarray(values, dtype=float), None
 
 
-def _offset(text: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> np.ndarray:
+def _offset(text: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> tuple[np.ndarray, Any]:
     part = evaluate(text, Mask(table, objects))
     if part.kind != "numeric" or np.ndim(part._intermediate_data) != 1:
         raise DataError(f"offset({text}) is not one column of numbers")
-    return np.asarray(part._intermediate_data, dtype=float)
+    values = np.asarray(part._intermediate_data, dtype=float)
+    part.value = part._intermediate_data = part.env = None
+    return values, part
 
 
 def _refuse_intercept_column(intercept: bool, encoder: Encoder) -> None:

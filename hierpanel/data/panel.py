@@ -320,7 +320,7 @@ def _clock_of_dates(time: pd.Series, step: Any) -> Clock:
             raise DataError(
                 f"{step!r} is not a frequency of dates; examples are 'Y', 'Q', 'M', 'W', 'D' and '2M'"
             ) from error
-    frequency = offset.base.freqstr
+    frequency = pd.Period(ordinal=0, freq=offset.base).freqstr  # "Q-DEC" where the offset says "QE-DEC"
     return Clock("period", int(offset.n), int(_ordinals(time, frequency).min()), frequency)
 
 

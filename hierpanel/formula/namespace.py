@@ -5,8 +5,10 @@ so `np.log`, `log`, `bs` and the caller's own functions all work, and only what 
 """
 
 import difflib
+import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,28 @@ class Names:
     shifted: tuple[str, ...]
     objects: dict[str, Any]
     foreign: tuple[str, ...]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle modules that the formula names (``np``) by their names; a lambda of the caller cannot be pickled."""
+        objects = {
+            name: _Module(value.__name__) if isinstance(value, ModuleType) else value
+            for name, value in self.objects.items()
+        }
+        return self.__dict__ | {"objects": objects}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        objects = {
+            name: importlib.import_module(value.name) if isinstance(value, _Module) else value
+            for name, value in state["objects"].items()
+        }
+        self.__dict__.update(state | {"objects": objects})
+
+
+@dataclass(frozen=True)
+class _Module:
+    """Stands for a module in a pickle."""
+
+    name: str
 
 
 def resolve(formula: Formula, available: Iterable[str], scope: Mapping[str, Any]) -> Names:

@@ -1,0 +1,301 @@
+"""A formula and a table come in; a `Reading` goes out: the design, and a `Coder` that codes other rows the same way."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpanel.data import design as designs
+from hierpanel.data import operators
+from hierpanel.data.design import Design, Encoders, factorize
+from hierpanel.data.frame import Frame, column_names, complete, to_table
+from hierpanel.data.panel import Panel, named, panel_of
+from hierpanel.errors import DataError, FormulaError
+from hierpanel.formula import Formula, syntax, words
+from hierpanel.formula.columns import Mask, evaluate_again, values_of
+from hierpanel.formula.namespace import Names
+from hierpanel.formula.words import Word
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a model was read from: all rows of the columns that it uses, the panel and the weights as they were given.
+
+    table : DataFrame; panel : (unit, time, step) or None; weights : a column's name, an array, or None.
+    """
+
+    table: pd.DataFrame
+    panel: tuple[str, str, Any] | None
+    weights: Any
+
+
+@dataclass(frozen=True)
+class NewGroup:
+    """One factor's part of other rows.
+
+    codes : (m,) level of each row; those from `known` on are new ones, whose labels are `new`.
+    Z : (m, q) columns.
+    """
+
+    codes: Array
+    known: int
+    new: pd.Index
+    Z: Array
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """Other rows, coded as those of the fit.
+
+    index : (n,) labels of all rows that were given; complete : (n,) whether nothing is missing in a row.
+    The rest is of the m complete rows: X (m, p), groups, offset (m,), trials and weights (m,) or None.
+    """
+
+    index: pd.Index
+    complete: Array
+    X: Array
+    groups: tuple[NewGroup, ...]
+    offset: Array
+    trials: Array | None
+    weights: Array | None
+
+
+@dataclass(frozen=True)
+class Coder:
+    """What codes other rows: how the columns were coded, what the panel's words remember, and the factors' levels."""
+
+    formula: Formula
+    names: Names
+    encoders: Encoders
+    operators: operators.Operators
+    levels: tuple[pd.Index, ...]
+    whole: frozenset[str]
+    weights: str | None
+
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns that other rows must have."""
+        expressions = self.formula.column_expressions()
+        used = [name for text in expressions[1:] for name in sorted(words.columns_of(text)[0])]
+        factors = [name for group in self.formula.groups for name in group.factor]
+        everything = dict.fromkeys([*used, *factors, *self.operators.columns()])
+        return tuple(name for name in everything if name not in self.names.objects)
+
+    def code(self, data: Any, trials: bool = False) -> NewRows:
+        """Code other rows.
+
+        Parameters
+        ----------
+        data : table
+        trials : whether the number of trials of ``prop(successes, trials)`` is wanted
+
+        Raises
+        ------
+        DataError
+            For a missing column, and a level of a common factor that the fit has not seen.
+        """
+        available = column_names(data)
+        of_trials = self._trials() if trials else ""
+        wanted = [*self.columns(), *(syntax.names_used(syntax.parse_tree(of_trials))[0] if of_trials else ())]
+        for name in wanted:
+            if name not in available:
+                raise DataError(f"the table has no column {name!r}; the columns are: {', '.join(available)}")
+        weights = self.weights if self.weights in available else None
+        table = to_table(data, list(dict.fromkeys([*wanted, *([weights] if weights else [])])))
+        looked_at = set(self.operators.raw.columns)
+        own = {name for text in self.formula.column_expressions()[1:] for name in words.columns_of(text)[0]}
+        own |= {name for group in self.formula.groups for name in group.factor}
+        needed = [name for name in table.columns if name not in looked_at or name in own]
+        frame = self.operators.of_new(table, needed, self.names.objects)
+        rows, objects = frame.table, self.names.objects
+        offset = np.zeros(len(rows))
+        for part in self.encoders.offsets:
+            offset = offset + evaluate_again(part, Mask(rows, objects))[:, 0]
+        return NewRows(
+            index=table.index,
+            complete=frame.kept,
+            X=self.encoders.common.matrix(rows, objects),
+            groups=tuple(self._group(k, rows) for k in range(len(self.formula.groups))),
+            offset=offset,
+            trials=values_of(of_trials, rows, objects).to_numpy(dtype=float) if of_trials else None,
+            weights=rows[weights].to_numpy(dtype=float) if weights else None,
+        )
+
+    def _group(self, number: int, rows: pd.DataFrame) -> NewGroup:
+        factor, known = self.formula.groups[number].factor, self.levels[number]
+        # a column of whole numbers that holds NaN in other rows is one of floats there
+        same = rows.assign(**{name: rows[name].astype(np.int64) for name in factor if self._is_whole(rows, name)})
+        codes, labels = factorize(factor, same)
+        place = known.get_indexer(labels)
+        new = labels[place < 0]
+        place[place < 0] = len(known) + np.arange(len(new))
+        objects = self.names.objects
+        Z = [encoder.matrix(rows, objects) for encoder in self.encoders.blocks[number]]
+        return NewGroup(place[codes], len(known), new, np.concatenate(Z, axis=1))
+
+    def _is_whole(self, rows: pd.DataFrame, name: str) -> bool:
+        values = rows[name]
+        return name in self.whole and values.dtype.kind == "f" and bool((values == values.round()).all())
+
+    def _trials(self) -> str:
+        tree = syntax.parse_tree(self.formula.response)
+        return syntax.unparse(tree.args[1]) if type(tree).__name__ == "Call" and len(tree.args) == 2 else ""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A formula's numbers.
+
+    frame : the rows used, words worked out; used : the same rows before a `between()` response joins them.
+    panel : its index, of the whole table, or None.
+    term_of : (p,) the place of each coefficient's term in the formula, -1 for the intercept.
+    notes : sentences that the reader of a summary must see; lagged : the one on a lagged outcome, or "".
+    """
+
+    source: Source
+    frame: Frame
+    used: pd.DataFrame
+    panel: Panel | None
+    design: Design
+    coder: Coder
+    term_of: tuple[int, ...]
+    notes: tuple[str, ...]
+    lagged: str
+
+
+def source(formula: Formula, names: Names, data: Any, panel: Any, weights: Any) -> Source:
+    """Take the columns that a model uses out of a table.
+
+    Raises
+    ------
+    DataError
+        For a panel or weights that the table has not.
+    """
+    available = column_names(data)
+    is_asked = panel is not None or bool(_words(formula))
+    where = named(panel, data) if is_asked else None
+    wanted = [*names.columns, *(where or ())[:2], *_weights_column(weights, available), *names.shifted]
+    return Source(to_table(data, list(dict.fromkeys(wanted))), where, weights)
+
+
+def read(formula: Formula, given: Source, names: Names) -> Reading:
+    """Evaluate a formula on a table.
+
+    Raises
+    ------
+    DataError, FormulaError
+        For whatever is wrong with the rows, the panel or the weights.
+    """
+    used, table, where = _words(formula), given.table, given.panel
+    index = panel_of(table, where) if where is not None else None
+    shifts = [word for word in used if word.kind in words.SHIFTS]
+    if shifts and index is None:
+        raise FormulaError(
+            f"{shifts[0].text} follows time within a unit: give panel=(unit, time), as in panel=('worker', 'year')",
+            formula.source or str(formula),
+        )
+    weights = [given.weights] if isinstance(given.weights, str) else []
+    wanted = list(dict.fromkeys([*names.columns, *(where or ())[:2], *weights]))
+    raw = table[sorted({name for word in shifts for name in words.columns_of(word.text)[1] if name in table})]
+    frame = complete(table, wanted, operators.shift(shifts, index, table, names.objects))
+    derived = operators.derive(formula, frame, index, raw, _weights(given.weights, frame), names.objects)
+    unit = None if index is None else index.unit
+    design, encoders = designs.build(derived.formula, derived.frame, names.objects, derived.weights, unit)
+    lagged = _lagged_outcome(formula, used, index)
+    coder = Coder(
+        formula=formula,
+        names=names,
+        encoders=encoders,
+        operators=derived.operators,
+        levels=tuple(group.levels for group in design.groups),
+        whole=frozenset(name for name in names.columns if derived.frame.table[name].dtype.kind == "i"),
+        weights=given.weights if isinstance(given.weights, str) else None,
+    )
+    return Reading(
+        source=given,
+        frame=derived.frame,
+        used=frame.table,
+        panel=index,
+        design=design,
+        coder=coder,
+        term_of=tuple(-1 if k < 0 else derived.sources[k] for k in encoders.common.terms),
+        notes=(*derived.notes, *([lagged] if lagged else [])),
+        lagged=lagged,
+    )
+
+
+def refuse_words(formula: Formula, scope: Mapping[str, Any]) -> None:
+    """Raise `FormulaError` where a word of the formula is also a function of the caller."""
+    for word in _words(formula):
+        if callable(scope.get(word.kind)):
+            message = f"{word.kind}() is a word of formulas, and a function of that name is in scope"
+            raise FormulaError(f"{message}; give the function another name", word.text)
+
+
+def _words(formula: Formula) -> list[Word]:
+    """Every word of the formula once, the inner ones first."""
+    found = [word for text in formula.column_expressions() for word in words.words_in(text)]
+    return list({word.text: word for word in found}.values())
+
+
+def _weights_column(weights: Any, available: list[str]) -> list[str]:
+    if not isinstance(weights, str):
+        return []
+    if weights not in available:
+        raise DataError(
+            f"weights= names the column {weights!r}, which is not there; the columns are: {', '.join(available)}"
+        )
+    return [weights]
+
+
+def _lagged_outcome(parsed: Formula, used: Sequence[Word], index: Panel | None) -> str:
+    """Say what is wrong where a lagged outcome stands beside intercepts of the units, or nothing."""
+    outcome = words.columns_of(parsed.response)[1]
+    lagged = [word.text for word in used if word.kind == "lag" and words.columns_of(word.text)[1] & outcome]
+    blocks = [block for group in parsed.groups if index and group.factor == (index.unit,) for block in group.blocks]
+    varying = [block for block in blocks if block.intercept]
+    if index is None or not lagged or not varying or any(word.kind == words.INITIAL for word in used):
+        return ""
+    remedy = f"add initial({parsed.response}), each unit's first outcome with the unit means (Wooldridge 2005)"
+    if varying[0].fixed:
+        bias = f"fe({index.unit}) biases its coefficient downwards, by about 1/periods (Nickell 1981)"
+        remedy = f"take (1 | {index.unit}) and {remedy}"
+    else:
+        bias = f"the first outcome depends on the intercept of its {index.unit}, so its coefficient is biased upwards"
+    return f"{lagged[0]} is a lagged outcome: {bias}; {remedy}"
+
+
+def _weights(weights: Any, frame: Frame) -> Array | None:
+    if weights is None:
+        return None
+    if isinstance(weights, str):
+        values = frame.table[weights]
+        if not pd.api.types.is_numeric_dtype(values):
+            raise DataError(f"the weights {weights!r} are not numbers")
+        found = values.to_numpy(dtype=float)
+    else:
+        try:
+            found = np.asarray(weights, dtype=float)
+        except (TypeError, ValueError) as error:
+            what = f"this {type(weights).__name__} is neither"
+            raise DataError(f"weights is the name of a column or an array of numbers, and {what}") from error
+        if found.shape != (frame.n_total,):
+            raise DataError(f"weights has shape {found.shape}, but the table has {frame.n_total} rows")
+        if frame.n != frame.n_total:
+            raise DataError(
+                f"{frame.n_total - frame.n} rows with missing values are dropped, so weights must be a column of the "
+                "table, given by its name"
+            )
+        if isinstance(weights, pd.Series) and not weights.index.equals(frame.table.index):
+            raise DataError(
+                "weights has another index than the table, so its rows may be others; make it a column of the table, "
+                "or give weights.to_numpy() where the rows are the same"
+            )
+    bad = ~(np.isfinite(found) & (found > 0))
+    if bad.any():
+        rows = ", ".join(map(str, frame.table.index[bad][:5])) + (", …" if bad.sum() > 5 else "")
+        raise DataError(f"precision weights must be positive and finite; {int(bad.sum())} are not (rows {rows})")
+    return found
