@@ -204,7 +204,8 @@ class Model:
         idata = to_datatree(
             found.canonical, scales.dims_of(self.spec), coords_of(self.spec, self.design), stats, self.design
         )
-        return Fit(self.spec, self.design, idata, "marginal", {"preparing": built - start, "sampling": found.seconds})
+        timing = {"preparing": built - start, "sampling": found.seconds}
+        return Fit(self.spec, self.design, idata, "marginal", timing, source=self.source, coder=self.coder)
 
     def _fit_nuts(
         self,
@@ -244,7 +245,7 @@ class Model:
             self.design,
         )
         timing = {"compiling": built - start + result.seconds_compile, "sampling": result.seconds_sample}
-        return Fit(self.spec, self.design, idata, "nuts", timing, reason)
+        return Fit(self.spec, self.design, idata, "nuts", timing, reason, self.source, self.coder)
 
     def to_pymc(self, parameterization: Literal["noncentered", "centered"] = "noncentered") -> Any:
         """Return the model as a plain ``pm.Model``, which ``pm.sample`` accepts.
@@ -348,9 +349,9 @@ def _panel_facts(found: reading.Reading) -> specs.PanelSpec | None:
     """Count the panel of the rows that are used."""
     if found.panel is None:
         return None
-    unit, time, table = found.panel.unit, found.panel.time, found.used
-    units, periods = table[unit].nunique(), table[time].nunique()
-    return specs.PanelSpec(unit, time, found.panel.frequency, units, periods, len(table) == units * periods)
+    index, kept = found.panel, found.frame.kept
+    units, periods = (len(np.unique(values[kept])) for values in (index.codes, index.periods))
+    return specs.PanelSpec(index.unit, index.time, index.frequency, units, periods, int(kept.sum()) == units * periods)
 
 
 def _outside() -> int:

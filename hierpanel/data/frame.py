@@ -77,7 +77,9 @@ def read(data: Any, columns: Sequence[str]) -> Frame:
     return complete(to_table(data, columns), columns)
 
 
-def complete(table: pd.DataFrame, columns: Sequence[str], derived: Sequence[Derived] = ()) -> Frame:
+def complete(
+    table: pd.DataFrame, columns: Sequence[str], derived: Sequence[Derived] = (), may_be_empty: bool = False
+) -> Frame:
     """Drop the rows of a table where a column, or one that is derived from other rows, is missing; see `read`."""
     keep = np.ones(len(table), dtype=bool)
     missing = [(name, table[name].isna().to_numpy()) for name in columns]
@@ -88,6 +90,8 @@ def complete(table: pd.DataFrame, columns: Sequence[str], derived: Sequence[Deri
         if here:
             dropped.append((why, here))
             keep &= ~rows
+    if not keep.any() and may_be_empty:
+        return Frame(table[keep], len(table), tuple(dropped), keep)
     if not keep.any():
         counts = ", ".join(f"{why} ({int(rows.sum())})" for why, rows in missing if rows.any())
         raise DataError(f"no row is complete: of {len(table)} rows, missing are {counts}")

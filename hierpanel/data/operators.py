@@ -16,7 +16,7 @@ import pandas as pd
 
 from hierpanel.data.frame import Derived, Frame, complete
 from hierpanel.data.panel import Panel
-from hierpanel.errors import DataError, FormulaError
+from hierpanel.errors import DataError
 from hierpanel.formula import Formula, syntax, words
 from hierpanel.formula.columns import Mask, columns_of, evaluate, evaluate_again, values_of
 from hierpanel.formula.rank import COLLINEAR
@@ -58,6 +58,7 @@ class Operators:
     panel : of the table that was given; raw : the columns of that table at which shifts look.
     shifts, parts, initials : the words, inner ones first; means : spelling of x (and by) → its unit means; first : by
         spelling, the first outcome of each unit.
+    needed : the shifts whose own value a row needs; used : names of the fit's columns.
     """
 
     panel: Panel | None
@@ -65,13 +66,21 @@ class Operators:
     shifts: tuple[Word, ...]
     parts: tuple[Word, ...]
     initials: tuple[Word, ...]
-    means: Mapping[tuple[str, str], UnitMeans]
+    means: Mapping[tuple[str, str | None], UnitMeans]
     first: Mapping[str, pd.Series]
+    needed: frozenset[str]
+    used: frozenset[str]
 
     def columns(self) -> tuple[str, ...]:
         """Columns of a new table that the words look at beside those that the formula names."""
+        return tuple(dict.fromkeys([*self.own(), *self.raw.columns]))
+
+    def own(self) -> tuple[str, ...]:
+        """Columns of which a new row needs its own value."""
         units = [self.panel.unit, self.panel.time] if self.panel is not None and (self.shifts or self.parts) else []
-        return tuple(dict.fromkeys([*units[: 2 if self.shifts else 1], *self.raw.columns]))
+        split = [name for word in self.parts for name in sorted(words.columns_of(word.text)[0])]
+        known = [name for name in split if name in self.used]
+        return tuple(dict.fromkeys([*units[: 2 if self.shifts else 1], *known]))
 
     def of_new(self, table: pd.DataFrame, columns: Sequence[str], objects: Mapping[str, Any]) -> Frame:
         """Work the words out for the rows of another table.
@@ -82,11 +91,14 @@ class Operators:
         """
         derived: list[Derived] = []
         if self.shifts and self.panel is not None:
-            derived = _shifted_among(self.shifts, self.panel, self.raw, table, objects)
-        frame = complete(table, columns, derived)
+            found_ = _shifted_among(self.shifts, self.panel, self.raw, table, objects)
+            derived = [column for column in found_ if column.name in self.needed]
+        frame = complete(table, columns, derived, may_be_empty=True)
+        if not frame.n:
+            return frame
         found: dict[str, Array] = {}
         for word in self.parts:
-            means = self.means[word.inner, word.by or self._unit]
+            means = self.means[word.inner, word.by]
             x = evaluate_again(means.part, Mask(frame.table, objects))
             m = means.of(frame.table[means.by])
             values = x - m if word.kind == "within" else m
@@ -143,7 +155,8 @@ def _shifted_among(
 ) -> list[Derived]:
     """Work out shifts for new rows, which may look at each other, and at the rows of the fit."""
     new = panel.match(table)
-    both = pd.concat([raw, table[list(raw.columns)]], ignore_index=True)
+    there = {name: _as_numbers(table[name]) if _is_number(raw[name]) else table[name] for name in raw}
+    both = pd.concat([raw, pd.DataFrame(there, index=table.index)], ignore_index=True)
     codes = np.concatenate([panel.codes, new.codes])
     periods = np.concatenate([panel.periods, new.periods])
     replaced_by = new.rows_at(panel.codes, panel.periods) >= 0
@@ -158,6 +171,20 @@ def _shifted_among(
     return found
 
 
+def _is_number(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+
+
+def _as_numbers(column: pd.Series) -> pd.Series:
+    """Numbers of which some, or all, are None."""
+    if column.dtype != object:
+        return column
+    missing = column.isna()
+    if not all(isinstance(value, (int, float, np.number)) for value in column[~missing]):
+        return column
+    return column.where(~missing, np.nan).astype(float)
+
+
 def _taken(values: pd.Series, place: Array) -> pd.Series:
     taken = pd.api.extensions.take(
         values.array if values.dtype.kind not in "iuf" else values.to_numpy(), place, allow_fill=True
@@ -166,7 +193,7 @@ def _taken(values: pd.Series, place: Array) -> pd.Series:
 
 
 def _difference(word: Word, values: pd.Series, before: pd.Series, place: Array) -> pd.Series:
-    if not pd.api.types.is_numeric_dtype(values.dtype):
+    if not pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
         raise DataError(f"{word.text} takes differences of numbers, and {word.inner} holds {values.dtype}")
     now = values.to_numpy(dtype=float, na_value=np.nan)
     return pd.Series(now - _taken(pd.Series(now), place).to_numpy(), index=values.index)
@@ -217,15 +244,15 @@ def derive(
         formula = _with_unit_means(formula, panel)
         everything |= {word.text: word for text in formula.column_expressions() for word in words.words_in(text)}
     parts = tuple(word for word in everything.values() if word.kind in words.PARTS)
-    means: dict[tuple[str, str], UnitMeans] = {}
+    means: dict[tuple[str, str | None], UnitMeans] = {}
     columns: dict[str, Array] = {}
     given: dict[str, tuple[str, ...]] = {}
     notes: list[str] = []
     for word in parts:
         by = word.by or _unit(word, formula, panel)
-        if (word.inner, by) not in means:
-            means[word.inner, by] = _unit_means(word, by, table, weights, objects)
-        found = means[word.inner, by]
+        if (word.inner, word.by) not in means:
+            means[word.inner, word.by] = _unit_means(word, by, table, weights, objects)
+        found = means[word.inner, word.by]
         left_out = found.constant if word.kind == "within" else found.same
         if word.text not in asked:  # beside x itself, the unit mean of an x that does not vary within says nothing new
             left_out = left_out | found.constant
@@ -235,13 +262,17 @@ def derive(
         columns |= {name: values[:, k] for k, name in enumerate(names)}
         given[word.text] = tuple(name for name, gone in zip(names, left_out, strict=True) if not gone)
         why = f"does not vary within {by}" if word.kind == "within" else f"has the same mean in every {by}"
+        start = len(words.column(word))
         notes += [
-            f"{name[len(word.kind) + 1 :].replace(')', '', 1)} {why}: no {name}"
+            f"{word.inner}{name[start:]} {why}: no {name}"
             for name, gone in zip(names, left_out, strict=True)
             if gone and word.text in asked
         ]
+        for text in formula.column_expressions() if left_out.any() else ():
+            if text != word.text and word in words.words_in(text):
+                raise DataError(f"{word.inner} {why}, so that {text} of {word.text} would be rounding; leave it out")
     table = pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1) if columns else table
-    memory = _memory(formula, panel, raw, means, first)
+    memory = _memory(formula, panel, raw, means, first, list(frame.table.columns))
     expanded, sources = _expand(formula, given)
     _refuse_several_inside(expanded, given)
     joined, weights = _joined(formula, replace(frame, table=table), panel, weights)
@@ -252,8 +283,9 @@ def _memory(
     formula: Formula,
     panel: Panel | None,
     raw: pd.DataFrame,
-    means: Mapping[tuple[str, str], UnitMeans],
+    means: Mapping[tuple[str, str | None], UnitMeans],
     first: Mapping[str, pd.Series],
+    table_names: Sequence[str],
 ) -> Operators:
     """Keep what the regressors need; a response is not worked out for new rows."""
     used = [word for text in formula.column_expressions()[1:] for word in words.words_in(text)]
@@ -268,12 +300,15 @@ def _memory(
         initials=tuple(word for word in unique if word.kind == words.INITIAL),
         means=means,
         first=first,
+        needed=frozenset(name for text in formula.column_expressions()[1:] for name in words.needed(text)),
+        used=frozenset(table_names),
     )
 
 
 def _unit(word: Word, formula: Formula, panel: Panel | None) -> str:
     if panel is None:
-        raise FormulaError(
+        raise words.error_at(
+            word,
             f"{word.text} needs the column of units: give panel=(unit, time), or write "
             f"{word.kind}({word.inner}, by=unit)",
             formula.source or str(formula),
@@ -286,6 +321,10 @@ def _unit_means(
 ) -> UnitMeans:
     part = evaluate(word.inner, Mask(table, objects))
     part.set_data(False)
+    if part.kind == "categoric" and len(part.levels) < 2:
+        raise DataError(
+            f"{word.inner} has one level ({part.levels[0]}) in the rows that are used; leave {word.text} out"
+        )
     labels, x = list(part.labels), columns_of(part.value)
     part.value = part._intermediate_data = part.env = None  # new rows are coded without the old ones
     codes, levels = pd.factorize(table[by], sort=True)
@@ -298,7 +337,7 @@ def _unit_means(
     size = np.sqrt(w @ centred**2)
     rounding = 8 * np.finfo(float).eps * np.abs(grand) * np.sqrt(w.sum())
     tail = "" if word.by is None else f", by={quoted(word.by)}"
-    names = tuple(f"({word.inner}{tail}){label[len(word.inner) :]}" for label in labels)
+    names = tuple(f"({word.inner}{tail}){label[len(part.name) :]}".replace("`", "") for label in labels)
     left = np.sqrt(w @ (centred - means[codes]) ** 2)
     between = np.sqrt(total @ means**2)
     return UnitMeans(
@@ -318,9 +357,10 @@ def _initial(word: Word, formula: Formula, table: pd.DataFrame, panel: Panel | N
     source = formula.source or str(formula)
     lagged = f"lag({word.inner})"
     if word.inner != formula.response:
-        raise FormulaError(f"initial() takes the response, initial({formula.response})", source)
+        raise words.error_at(word, f"initial() takes the response, initial({formula.response})", source)
     if panel is None or lagged not in table:
-        raise FormulaError(
+        raise words.error_at(
+            word,
             f"initial({word.inner}) is the remedy for a lagged outcome: it belongs beside {lagged}, with "
             "panel=(unit, time)",
             source,
@@ -329,7 +369,7 @@ def _initial(word: Word, formula: Formula, table: pd.DataFrame, panel: Panel | N
     order = np.argsort(periods, kind="stable")
     units = table[panel.unit].to_numpy()
     first = table[lagged].iloc[order].groupby(units[order], sort=True).first()
-    return first.loc[units].to_numpy(dtype=float), first
+    return pd.Series(units).map(first).to_numpy(dtype=float), first
 
 
 def _with_unit_means(formula: Formula, panel: Panel | None) -> Formula:
@@ -342,7 +382,8 @@ def _with_unit_means(formula: Formula, panel: Panel | None) -> Formula:
         of_outcome = any(word.kind in words.SHIFTS and word.inner == formula.response for word in inner)
         only_time = words.columns_of(term[0])[1] <= {time}
         if len(term) == 1 and not of_outcome and not only_time and not any(w.kind not in words.SHIFTS for w in inner):
-            added += [(f"between({term[0]})",)] if f"between({term[0]})" not in taken else []
+            spellings = {f"between({term[0]})", f"between({term[0]}, by={quoted(panel.unit)})"} if panel else set()
+            added += [(f"between({term[0]})",)] if not spellings & taken else []
     return replace(formula, terms=(*formula.terms, *added))
 
 
@@ -353,6 +394,10 @@ def _expand(formula: Formula, given: Mapping[str, tuple[str, ...]]) -> tuple[For
         choices = [[map(quoted, given[part]) if part in given else (part,) for part in term] for term in old]
         return tuple((tuple(parts), place) for place, choice in enumerate(choices) for parts in product(*choice))
 
+    for group in formula.groups:
+        for block in group.blocks:
+            if not block.intercept and not terms(block.terms):
+                raise DataError(f"({block} | {group.name}) has no column that varies; leave it out")
     groups = tuple(
         Group(
             group.factor,
@@ -369,7 +414,7 @@ def _refuse_several_inside(formula: Formula, given: Mapping[str, tuple[str, ...]
     """Inside another function a word is one column."""
     for text in formula.column_expressions():
         for word in words.words_in(text):
-            if word.text in given and given[word.text] not in ((word.text,), ()):
+            if word.text in given and given[word.text] not in ((words.column(word),), ()):
                 listed = ", ".join(given[word.text][:4])
                 raise DataError(
                     f"{word.text} has {len(given[word.text])} columns ({listed}), so it cannot stand inside {text}"
@@ -391,9 +436,10 @@ def _joined(formula: Formula, frame: Frame, panel: Panel | None, weights: Array 
     for name in sorted(used & set(frame.table.columns)):
         column = pd.factorize(frame.table[name])[0]
         if (column != column[first][codes]).any():
+            instead = f"between{name[len('within') :]}" if name.startswith("within(") else f"between({name})"
             raise DataError(
-                f"{name} varies within {by}, and a {formula.response} response has one row for each {by}; write "
-                f"between({name})"
+                f"{name} varies within {by}, and a {formula.response} response has one row for each {by}; "
+                f"write {instead}"
             )
     total = None if weights is None else np.bincount(codes, weights)
     return replace(frame, table=frame.table.iloc[first], joined=frame.n - len(first)), total

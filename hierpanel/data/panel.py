@@ -4,6 +4,8 @@ Periods are whole numbers in steps of a stated frequency, so that "the period be
 a gap stays a gap.
 """
 
+import datetime
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -56,7 +58,7 @@ class Clock:
             For times that lie between two periods, or of another kind than the clock's.
         """
         if self.kind == "category":
-            codes = pd.Categorical(time, categories=list(self.categories)).codes.astype(np.int64)
+            codes = pd.Index(list(self.categories)).get_indexer(pd.Index(np.asarray(time))).astype(np.int64)
             if (codes < 0).any():
                 unknown = ", ".join(map(str, time[codes < 0].unique()[:5]))
                 raise DataError(f"the time {time.name} has no such category as {unknown}")
@@ -123,7 +125,8 @@ class Panel:
     def ends(self) -> tuple[Array, Array]:
         """Return the first and last period (N,) of every unit."""
         known = self.codes >= 0
-        first, last = np.full(len(self.levels), np.iinfo(np.int64).max), np.full(len(self.levels), -1)
+        far = np.iinfo(np.int64)
+        first, last = np.full(len(self.levels), far.max), np.full(len(self.levels), far.min)
         np.minimum.at(first, self.codes[known], self.periods[known])
         np.maximum.at(last, self.codes[known], self.periods[known])
         return first, last
@@ -285,12 +288,12 @@ def _clock(time: pd.Series, step: Any) -> Clock:
         or _holds_dates(time)
     ):
         return _clock_of_dates(time, step)
-    if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
+    if _holds_numbers(time) or (pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)):
         if step is None:
             step = 1
-        if not isinstance(step, int) or isinstance(step, bool) or step < 1:
+        if not isinstance(step, (int, np.integer)) or isinstance(step, bool) or step < 1:
             raise DataError(f"the time {name} is a number, so its step is a whole number of 1 or more, not {step!r}")
-        return Clock("number", step, int(_whole(time).min()))
+        return Clock("number", int(step), int(_whole(time).min()))
     raise DataError(
         f"the time {name} holds {dtype}; it must be a whole number, a date, a period or an ordered category "
         f"(pd.Categorical(df[{name!r}], categories=[...], ordered=True))"
@@ -298,9 +301,11 @@ def _clock(time: pd.Series, step: Any) -> Clock:
 
 
 def _holds_dates(time: pd.Series) -> bool:
-    import datetime
-
     return time.dtype == object and all(isinstance(value, (datetime.date, pd.Period)) for value in time)
+
+
+def _holds_numbers(time: pd.Series) -> bool:
+    return time.dtype == object and all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in time)
 
 
 def _clock_of_dates(time: pd.Series, step: Any) -> Clock:
@@ -320,7 +325,8 @@ def _clock_of_dates(time: pd.Series, step: Any) -> Clock:
             raise DataError(
                 f"{step!r} is not a frequency of dates; examples are 'Y', 'Q', 'M', 'W', 'D' and '2M'"
             ) from error
-    frequency = pd.Period(ordinal=0, freq=offset.base).freqstr  # "Q-DEC" where the offset says "QE-DEC"
+    base: Any = offset.base
+    frequency = pd.Period("2000", base).freqstr  # "Q-DEC" where the offset says "QE-DEC"
     return Clock("period", int(offset.n), int(_ordinals(time, frequency).min()), frequency)
 
 
@@ -333,9 +339,12 @@ def _ordinals(time: pd.Series, frequency: str) -> Array:
     is_period = isinstance(time.dtype, pd.PeriodDtype) or (len(time) > 0 and isinstance(time.iloc[0], pd.Period))
     if is_period:
         periods = pd.PeriodIndex(time)
-        return np.asarray((periods if periods.freqstr == frequency else periods.asfreq(frequency, how="E")).asi8)
+        return np.asarray((periods if periods.freqstr == frequency else periods.asfreq(frequency, how="S")).asi8)
     try:
-        return np.asarray(_dates(time).to_period(frequency).asi8)
+        found = pd.DatetimeIndex(time)
+        if found.tz is not None:  # hours are counted through summer time, days and longer ones are those of the place
+            found = found.tz_localize(None) if frequency[0] in "YQMWDB" else found.tz_convert(None)
+        return np.asarray(found.to_period(frequency).asi8)
     except (TypeError, ValueError) as error:
         raise DataError(f"the time {time.name} holds {time.dtype}, not dates: {error}") from error
 
@@ -350,13 +359,15 @@ def _frequency_of(dates: pd.DatetimeIndex) -> str:
     if same(dates - dates.normalize()):
         if same(dates.day) or bool(dates.is_month_end.all()):
             return "Y" if same(dates.month) else "Q" if same(dates.month % 3) else "M"
-        return "W" if same(dates.dayofweek) else "D"
+        return "W" if same(dates.day_of_week) else "D"
     return "h" if same(dates.minute) and same(dates.second) else "min" if same(dates.second) else "s"
 
 
 def _whole(time: pd.Series) -> Array:
     """Whole numbers, also written as floats."""
     values = time.to_numpy()
+    if values.dtype.kind in "iuf" and (np.abs(values[np.isfinite(values)].astype(float)) > 2.0**62).any():
+        raise DataError(f"the time {time.name} holds numbers beyond 2**62, too large to count periods")
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
     values = values.astype(float)

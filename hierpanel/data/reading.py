@@ -78,11 +78,15 @@ class Coder:
 
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that other rows must have."""
+        return tuple(dict.fromkeys([*self._own(), *self.operators.columns()]))
+
+    def _own(self) -> list[str]:
+        """Those of which a row needs its own value."""
         expressions = self.formula.column_expressions()
         used = [name for text in expressions[1:] for name in sorted(words.columns_of(text)[0])]
         factors = [name for group in self.formula.groups for name in group.factor]
-        everything = dict.fromkeys([*used, *factors, *self.operators.columns()])
-        return tuple(name for name in everything if name not in self.names.objects)
+        known = {*self.names.columns, *self.names.shifted}  # what else is named is the caller's, or a contrast
+        return [*(name for name in dict.fromkeys([*used, *factors]) if name in known), *self.operators.own()]
 
     def code(self, data: Any, trials: bool = False) -> NewRows:
         """Code other rows.
@@ -105,12 +109,12 @@ class Coder:
                 raise DataError(f"the table has no column {name!r}; the columns are: {', '.join(available)}")
         weights = self.weights if self.weights in available else None
         table = to_table(data, list(dict.fromkeys([*wanted, *([weights] if weights else [])])))
-        looked_at = set(self.operators.raw.columns)
-        own = {name for text in self.formula.column_expressions()[1:] for name in words.columns_of(text)[0]}
-        own |= {name for group in self.formula.groups for name in group.factor}
-        needed = [name for name in table.columns if name not in looked_at or name in own]
+        only_looked_at = set(self.operators.raw.columns) - set(self._own())
+        needed = [name for name in table.columns if name not in only_looked_at]
         frame = self.operators.of_new(table, needed, self.names.objects)
         rows, objects = frame.table, self.names.objects
+        if not frame.n:
+            return self._nothing(table)
         offset = np.zeros(len(rows))
         for part in self.encoders.offsets:
             offset = offset + evaluate_again(part, Mask(rows, objects))[:, 0]
@@ -123,6 +127,17 @@ class Coder:
             trials=values_of(of_trials, rows, objects).to_numpy(dtype=float) if of_trials else None,
             weights=rows[weights].to_numpy(dtype=float) if weights else None,
         )
+
+    def _nothing(self, table: pd.DataFrame) -> NewRows:
+        """The rows of a table in each of which something is missing."""
+        groups = [
+            NewGroup(
+                np.empty(0, dtype=int), len(levels), pd.Index([]), np.empty((0, sum(len(e.labels) for e in blocks)))
+            )
+            for levels, blocks in zip(self.levels, self.encoders.blocks, strict=True)
+        ]
+        X, none = np.empty((0, len(self.encoders.common.labels))), np.empty(0)
+        return NewRows(table.index, np.zeros(len(table), dtype=bool), X, tuple(groups), none, None, None)
 
     def _group(self, number: int, rows: pd.DataFrame) -> NewGroup:
         factor, known = self.formula.groups[number].factor, self.levels[number]
@@ -149,7 +164,7 @@ class Coder:
 class Reading:
     """A formula's numbers.
 
-    frame : the rows used, words worked out; used : the same rows before a `between()` response joins them.
+    frame : the rows used, words worked out.
     panel : its index, of the whole table, or None.
     term_of : (p,) the place of each coefficient's term in the formula, -1 for the intercept.
     notes : sentences that the reader of a summary must see; lagged : the one on a lagged outcome, or "".
@@ -157,7 +172,6 @@ class Reading:
 
     source: Source
     frame: Frame
-    used: pd.DataFrame
     panel: Panel | None
     design: Design
     coder: Coder
@@ -193,14 +207,23 @@ def read(formula: Formula, given: Source, names: Names) -> Reading:
     index = panel_of(table, where) if where is not None else None
     shifts = [word for word in used if word.kind in words.SHIFTS]
     if shifts and index is None:
-        raise FormulaError(
+        raise words.error_at(
+            shifts[0],
             f"{shifts[0].text} follows time within a unit: give panel=(unit, time), as in panel=('worker', 'year')",
             formula.source or str(formula),
         )
+    for word in used:
+        if word.text in table:
+            raise DataError(
+                f"the table has a column called {word.text!r}, and the formula's {word.text} would have the same name; "
+                "rename the column"
+            )
     weights = [given.weights] if isinstance(given.weights, str) else []
     wanted = list(dict.fromkeys([*names.columns, *(where or ())[:2], *weights]))
     raw = table[sorted({name for word in shifts for name in words.columns_of(word.text)[1] if name in table})]
-    frame = complete(table, wanted, operators.shift(shifts, index, table, names.objects))
+    needed = {name for text in formula.column_expressions() for name in words.needed(text)}
+    shifted = operators.shift(shifts, index, table, names.objects)
+    frame = complete(table, wanted, [column for column in shifted if column.name in needed])
     derived = operators.derive(formula, frame, index, raw, _weights(given.weights, frame), names.objects)
     unit = None if index is None else index.unit
     design, encoders = designs.build(derived.formula, derived.frame, names.objects, derived.weights, unit)
@@ -217,7 +240,6 @@ def read(formula: Formula, given: Source, names: Names) -> Reading:
     return Reading(
         source=given,
         frame=derived.frame,
-        used=frame.table,
         panel=index,
         design=design,
         coder=coder,
@@ -233,6 +255,10 @@ def refuse_words(formula: Formula, scope: Mapping[str, Any]) -> None:
         if callable(scope.get(word.kind)):
             message = f"{word.kind}() is a word of formulas, and a function of that name is in scope"
             raise FormulaError(f"{message}; give the function another name", word.text)
+    source = formula.source
+    if callable(scope.get("mundlak")) and (place := source.find("mundlak(")) >= 0:
+        message = "mundlak() is a word of formulas, and a function of that name is in scope"
+        raise FormulaError(f"{message}; give the function another name", source, place, place + len("mundlak"))
 
 
 def _words(formula: Formula) -> list[Word]:
@@ -259,7 +285,9 @@ def _lagged_outcome(parsed: Formula, used: Sequence[Word], index: Panel | None) 
     varying = [block for block in blocks if block.intercept]
     if index is None or not lagged or not varying or any(word.kind == words.INITIAL for word in used):
         return ""
-    remedy = f"add initial({parsed.response}), each unit's first outcome with the unit means (Wooldridge 2005)"
+    own = f"lag({parsed.response})"
+    beside = "" if own in lagged else f"{own} and "
+    remedy = f"add {beside}initial({parsed.response}), each unit's first outcome with the unit means (Wooldridge 2005)"
     if varying[0].fixed:
         bias = f"fe({index.unit}) biases its coefficient downwards, by about 1/periods (Nickell 1981)"
         remedy = f"take (1 | {index.unit}) and {remedy}"

@@ -180,6 +180,12 @@ def values_of(text: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> pd.
     except Exception as error:
         raise DataError(f"{text} cannot be computed: {type(error).__name__}: {error}") from error
     _check_rows(text, values, table)
+    nothing = np.asarray(pd.isna(values)) & ~mask.table.isna().any(axis=1).to_numpy()
+    if nothing.any():
+        rows = ", ".join(map(str, table.index[nothing][:5])) + (", …" if nothing.sum() > 5 else "")
+        raise DataError(
+            f"{text} gives NaN in {int(nothing.sum())} of {len(table)} rows where nothing is missing (rows {rows})"
+        )
     return pd.Series(np.asarray(values) if np.ndim(values) == 1 else values, index=table.index, name=text)
 
 

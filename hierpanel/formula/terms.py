@@ -310,6 +310,16 @@ class _Reader:
         columns = self.sum(plain[0])
         if columns.intercept is not None or not columns.terms:
             raise self.error("mundlak() takes columns, as in mundlak(a + b)", plain[0])
+        for inner in syntax.walk(plain[0]):
+            if type(inner).__name__ == "Call" and (name := syntax.call_name(inner)) in (
+                *words.PARTS,
+                words.INITIAL,
+                "mundlak",
+            ):
+                raise self.error(f"{name}() cannot stand inside mundlak(): it is already split up by unit", inner)
+        for argument in named:
+            if type(argument.value).__name__ not in ("Variable", "QuotedName"):
+                raise self.error("by= names the column of units, as in mundlak(x, by=school)", argument.value)
         by = "".join(f", {unparse(argument)}" for argument in named)
         parts = []
         for term in columns:

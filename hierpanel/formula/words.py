@@ -81,6 +81,31 @@ def words_in(expression: str) -> list[Word]:
     return [read(node, expression) for node in reversed(syntax.walk(tree)) if is_word(node)]
 
 
+def column(word: Word) -> str:
+    """Return the name of a word's column; that of `PARTS` is written in backquotes, so that it can hold none."""
+    return word.text.replace("`", "") if word.kind in PARTS else word.text
+
+
+def needed(expression: str) -> set[str]:
+    """Return the shifts whose own value a row needs: those that no other shift looks at."""
+    found, waiting = set(), [syntax.parse_tree(expression)]
+    while waiting:
+        node = waiting.pop()
+        if is_word(node) and syntax.call_name(node) in SHIFTS:
+            found.add(read(node, expression).text)
+        else:
+            waiting += syntax.children(node)
+    return found
+
+
+def error_at(word: Word, message: str, source: str) -> FormulaError:
+    """An error about a word of a formula, with the caret under it."""
+    for node in syntax.walk(syntax.parse_tree(source)):
+        if is_word(node) and read(node, source).text == word.text:
+            return _error(message, source, node)
+    return FormulaError(message, source, 0, len(source))
+
+
 def columns_of(expression: str) -> tuple[set[str], set[str]]:
     """Return (variables of the row itself, all variables) that an expression names.
 
@@ -106,7 +131,7 @@ def replaced(node: Any) -> Any:
     from formulae.token import Token
 
     if is_word(node):
-        return QuotedName(Token("BACKQUOTE", f"`{read(node, syntax.unparse(node)).text}`"))
+        return QuotedName(Token("BACKQUOTE", f"`{column(read(node, syntax.unparse(node)))}`"))
     match type(node).__name__:
         case "Grouping":
             node.expression = replaced(node.expression)
@@ -125,7 +150,7 @@ def _periods(kind: str, given: Any, text: str, node: Any) -> int:
     if given is None:
         return 1
     k = getattr(given, "value", None)
-    if type(given).__name__ == "Literal" and isinstance(k, int) and not isinstance(k, bool) and k >= 1:
+    if type(given).__name__ == "Literal" and isinstance(k, int) and not isinstance(k, bool) and 1 <= k < 2**31:
         return k
     other = {"lag": "; later periods are lead(x, 1)", "lead": "; earlier periods are lag(x, 1)"}.get(kind, "")
     raise _error(

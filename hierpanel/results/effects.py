@@ -49,7 +49,11 @@ class GroupEffects:
         levels : labels, in the order wanted; all of them unless given
         """
         data = self.design.group(name)
-        places = np.arange(len(data.levels)) if levels is None else self._places(name, levels)
+        return self.at(name, np.arange(len(data.levels)) if levels is None else self._places(name, levels))
+
+    def at(self, name: str, places: Array) -> Array:
+        """Return draws (chain, draw, levels, q) of the effects of the levels at these places."""
+        data = self.design.group(name)
         if self.is_stored(name):
             return np.asarray(self.idata["posterior"][f"b_{name}"].values[:, :, places])
         state, lead = self._state, self.lead

@@ -1,16 +1,19 @@
 """A `ModelSpec`, its `Design` and the posterior come in; a `Fit` answers what a person asks of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from hierpanel.compiler import scales
+from hierpanel.data import reading
 from hierpanel.data.design import Design, GroupDesign
-from hierpanel.errors import FitError
+from hierpanel.data.reading import Coder, Source
+from hierpanel.errors import FitError, FormulaError
+from hierpanel.formula import namespace
 from hierpanel.inference.diagnostics import diagnose
 from hierpanel.results import evidence, loo, store, tables
 from hierpanel.results.effects import GroupEffects
@@ -32,6 +35,7 @@ class Fit:
         Groups ``posterior``, ``sample_stats``, ``observed_data``, ``constant_data``.
     method : ``"marginal"`` or ``"nuts"``; `reason` says why ``"auto"`` took NUTS.
     seconds : wall time of the fit; `timing` splits it up.
+    source : what it was read from; coder : what codes other rows; env : the caller's functions, of a fit from a file.
     """
 
     spec: ModelSpec
@@ -40,6 +44,9 @@ class Fit:
     method: str
     timing: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
+    source: Source | None = None
+    coder: Coder | None = None
+    env: Mapping[str, Any] | None = None
 
     # What a sampler must reach to go without a warning (Vehtari et al., 2021): R̂ and effective draws per chain.
     R_HAT, ESS_PER_CHAIN = 1.01, 100
@@ -147,6 +154,21 @@ class Fit:
     def effects(self) -> GroupEffects:
         """The group effects, whether their draws are stored or not."""
         return GroupEffects(self.spec, self.design, self.idata)
+
+    @cached_property
+    def coding(self) -> Coder:
+        """What codes other rows as those of the fit were coded; made anew from `source` for a fit from a file."""
+        if self.coder is not None:
+            return self.coder
+        if self.source is None:
+            raise FitError("this fit does not hold the table that it was read from, so other rows cannot be coded")
+        try:
+            names = namespace.resolve(self.spec.formula, list(self.source.table.columns), self.env or {})
+        except FormulaError as error:
+            raise FitError(
+                f"the formula names something that a file does not hold; give it to hp.load(path, env=...). {error}"
+            ) from error
+        return reading.read(self.spec.formula, self.source, names).coder
 
     @property
     def log_evidence(self) -> tuple[float, float]:
@@ -306,6 +328,62 @@ class Fit:
 
         return fixed_or_random(self, rope, at, prob)
 
+    def predict(
+        self,
+        data: Any = None,
+        *,
+        kind: Literal["mean", "linear", "response"] = "mean",
+        new_groups: Literal["sample", "population", "error"] = "error",
+        prob: float = 0.95,
+        draws: bool = False,
+        transform: Callable[[np.ndarray], np.ndarray] | None = None,
+        seed: int = 0,
+    ) -> Any:
+        """Predict the rows of the fit, or other rows.
+
+        Parameters
+        ----------
+        data : table
+            Other rows; unless given, those of the fit. Known units keep their effects in new periods too. Rows in which
+            something is missing, the unit's name included, keep their place and get NaN.
+        kind : str
+            ``"mean"``: the expected response given the parameters, group effects included; ``"linear"``: the linear
+            predictor; ``"response"``: a new response, residual included.
+        new_groups : str
+            Units that the fit has not seen: ``"error"``; ``"sample"``: their effects are drawn from the distribution of
+            units, once for each unit, with their correlations; ``"population"``: their effects are 0.
+        prob : probability of the equal-tailed intervals
+        draws : bool
+            Return draws, not a table.
+        transform : function, optional
+            Of the response, such as ``np.exp`` for wages in a model of log wages: with ``kind="mean"`` the expected
+            transformed response (gaussian), with ``"response"`` transformed responses. Never of a mean.
+        seed : of what is drawn here; the same seed gives the same predictions
+
+        Returns
+        -------
+        DataFrame
+            ``mean``, ``sd``, ``lower``, ``upper`` under the data's index; or, with ``draws=True``, a DataArray
+            (chain, draw, row).
+
+        Raises
+        ------
+        DataError
+            For a missing column, units that the fit has not seen, and levels of a common factor that it has not seen.
+
+        Examples
+        --------
+        >>> import hierpanel as hp
+        >>> df = hp.datasets.load("sleepstudy")
+        >>> fit = hp.fit("reaction ~ days + (days | subject)", df, draws=200, seed=1)
+        >>> table = fit.predict({"days": [10, 10], "subject": [308, 999]}, new_groups="sample")
+        >>> bool(table["sd"][1] > table["sd"][0])
+        True
+        """
+        from hierpanel.results.predict import predict
+
+        return predict(self, data, kind, new_groups, prob, draws, transform, seed)
+
     # statsmodels' words ------------------------------------------------------------------------------------------
 
     @property
@@ -397,9 +475,9 @@ class Fit:
         } | ({"pareto_k": float(stats.attrs["pareto_k"])} if "pareto_k" in stats.attrs else {})
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
-            "idata": {name: node.to_dataset() for name, node in self.idata.children.items()}
-        }
+        groups = {name: node.to_dataset() for name, node in self.idata.children.items()}
+        # a coder holds the caller's functions, which may not pickle; it is made anew from the source
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"idata": groups, "coder": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         import xarray as xr

@@ -13,6 +13,7 @@ import pandas as pd
 from hierpanel.data.design import BlockDesign, Design, GroupDesign
 from hierpanel.errors import FileError
 from hierpanel.formula import parse
+from hierpanel.results import stored_table
 from hierpanel.spec import GroupSpec, ModelSpec, PanelSpec, Prior, family
 
 FORMAT = 3
@@ -33,6 +34,9 @@ def save(fit: Any, path: str | os.PathLike[str]) -> None:
     target = writable(path)
     groups = {name: node.to_dataset() for name, node in fit.idata.children.items()}
     groups["rows"], index = _index_to_rows(fit.design.index)
+    read_from = None
+    if fit.source is not None:
+        groups["source"], read_from = stored_table.to_dataset(fit.source)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs[KEY] = json.dumps(
         {
@@ -44,6 +48,7 @@ def save(fit: Any, path: str | os.PathLike[str]) -> None:
             "method": fit.method,
             "timing": dict(fit.timing),
             "reason": fit.reason,
+            "source": read_from,
         }
     )
     tree.to_netcdf(target, engine="h5netcdf")
@@ -59,8 +64,14 @@ def writable(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: str | os.PathLike[str], env: Mapping[str, Any] | None = None) -> Any:
     """Read a fit that ``Fit.save`` wrote.
+
+    Parameters
+    ----------
+    env : mapping, optional
+        Functions and constants that the formula names, other than NumPy's; a file does not hold them, and predictions
+        of other rows need them.
 
     Raises
     ------
@@ -89,11 +100,22 @@ def load(path: str | os.PathLike[str]) -> Any:
         spec = _spec_from_json(stored["spec"])
         groups = {name: node.to_dataset() for name, node in tree.children.items()}
         design = _design(spec, stored, groups["constant_data"], groups["observed_data"], groups.pop("rows"))
+        read_from = stored["source"]
+        given = None if read_from is None else stored_table.from_dataset(groups.pop("source"), read_from)
     except FileError:
         raise
     except Exception as error:  # whatever of its numbers and texts does not fit together
         raise FileError(f"{source} is damaged: {type(error).__name__}: {error}") from error
-    return Fit(spec, design, xr.DataTree.from_dict(groups), stored["method"], stored["timing"], stored["reason"])
+    return Fit(
+        spec,
+        design,
+        xr.DataTree.from_dict(groups),
+        stored["method"],
+        stored["timing"],
+        stored["reason"],
+        source=given,
+        env=env,
+    )
 
 
 def _spec_to_json(spec: ModelSpec) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from hierpanel.errors import FamilyError
 from hierpanel.spec.priors import Prior
 
 Array = NDArray[Any]
+
+# Means of counts above which NumPy cannot draw them.
+MOST_COUNTS = 1e18
 Parameters = Mapping[str, Any]
 
 
@@ -55,6 +58,7 @@ class Family:
     problem : (y, trials) → what is wrong with the data's support, or None.
     likelihood : (pm, link, linear predictor, parameters, rows) → PyMC's distribution and its parameters.
     log_density : (link, linear predictor, parameters, rows) → log density of each row, in NumPy.
+    draw : (random generator, link, linear predictor, parameters, rows) → responses, in NumPy; rows without y.
     residual_variance : parameters → residual variance at weight 1, or None where the link's latent variance counts.
     """
 
@@ -64,6 +68,7 @@ class Family:
     problem: Callable[[Array, Array | None], str | None]
     likelihood: Callable[[Any, Link, Any, Parameters, Rows], tuple[Any, dict[str, Any]]]
     log_density: Callable[[Link, Array, Parameters, Rows], Array]
+    draw: Callable[[np.random.Generator, Link, Array, Parameters, Rows], Array]
     location: bool = False
     weighted: bool = False
     counts_trials: bool = False
@@ -235,6 +240,30 @@ def _negative_binomial_density(_: Link, eta: Array, parameters: Parameters, rows
     return np.asarray(choose + alpha * (np.log(alpha) - log_total) + y * (eta - log_total))
 
 
+def _draw_normal(rng: np.random.Generator, _: Link, eta: Array, parameters: Parameters, rows: Rows) -> Array:
+    return np.asarray(eta + _spread(parameters["sigma"], rows.weights) * rng.standard_normal(np.shape(eta)))
+
+
+def _draw_student_t(rng: np.random.Generator, _: Link, eta: Array, parameters: Parameters, rows: Rows) -> Array:
+    noise = rng.standard_t(np.broadcast_to(parameters["nu"], np.shape(eta)))
+    return np.asarray(eta + _spread(parameters["sigma"], rows.weights) * noise)
+
+
+def _draw_binomial(rng: np.random.Generator, link: Link, eta: Array, _: Parameters, rows: Rows) -> Array:
+    trials = 1 if rows.trials is None else rows.trials.astype(int)
+    return np.asarray(rng.binomial(trials, np.clip(link.inverse(eta), 0.0, 1.0)), dtype=float)
+
+
+def _draw_poisson(rng: np.random.Generator, link: Link, eta: Array, _: Parameters, __: Rows) -> Array:
+    return np.asarray(rng.poisson(np.minimum(link.inverse(eta), MOST_COUNTS)), dtype=float)
+
+
+def _draw_negative_binomial(rng: np.random.Generator, link: Link, eta: Array, parameters: Parameters, _: Rows) -> Array:
+    alpha = np.broadcast_to(parameters["alpha"], np.shape(eta))
+    rate = rng.gamma(alpha, link.inverse(eta) / alpha)
+    return np.asarray(rng.poisson(np.minimum(rate, MOST_COUNTS)), dtype=float)
+
+
 def _sigma(s: float) -> Prior:
     return Prior("HalfStudentT", nu=3, sigma=s)
 
@@ -249,6 +278,7 @@ FAMILIES = {
             _real,
             _normal,
             _normal_density,
+            _draw_normal,
             location=True,
             weighted=True,
             residual_variance=lambda parameters: parameters["sigma"] ** 2,
@@ -260,11 +290,12 @@ FAMILIES = {
             _real,
             _student_t,
             _student_t_density,
+            _draw_student_t,
             location=True,
             weighted=True,
             residual_variance=_student_t_variance,
         ),
-        Family("bernoulli", (LOGIT, PROBIT, CLOGLOG), {}, _binary, _bernoulli, _binomial_density),
+        Family("bernoulli", (LOGIT, PROBIT, CLOGLOG), {}, _binary, _bernoulli, _binomial_density, _draw_binomial),
         Family(
             "binomial",
             (LOGIT, PROBIT, CLOGLOG),
@@ -272,9 +303,10 @@ FAMILIES = {
             _out_of_trials,
             _binomial,
             _binomial_density,
+            _draw_binomial,
             counts_trials=True,
         ),
-        Family("poisson", (LOG,), {}, _count, _poisson, _poisson_density),
+        Family("poisson", (LOG,), {}, _count, _poisson, _poisson_density, _draw_poisson),
         Family(
             "negative_binomial",
             (LOG,),
@@ -282,6 +314,7 @@ FAMILIES = {
             _count,
             _negative_binomial,
             _negative_binomial_density,
+            _draw_negative_binomial,
         ),
     )
 }

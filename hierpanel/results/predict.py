@@ -1,0 +1,253 @@
+"""A `Fit` and other rows come in; draws of their linear predictor, mean or response go out, some rows at a time.
+
+What is random about a row has a stream of its own, named by the row's label, and so has every new unit: a row predicted
+alone equals itself in a batch, in any order, and two rows of one new unit share its effects.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from hierpanel.data.design import Design
+from hierpanel.data.reading import Coder, NewGroup, NewRows
+from hierpanel.errors import DataError, FitError
+from hierpanel.results import tables
+from hierpanel.spec import Rows
+
+Array = np.ndarray
+Kind = Literal["mean", "linear", "response"]
+NewGroups = Literal["sample", "population", "error"]
+
+# Draws × rows that are held at a time (16 MB of doubles).
+CHUNK = 2_000_000
+# Nodes of Gauss and Hermite, with which a transformation's mean over the residual is taken.
+NODES = 16
+
+
+def predict(
+    fit: Any,
+    data: Any,
+    kind: Kind,
+    new_groups: NewGroups,
+    prob: float,
+    draws: bool,
+    transform: Callable[[Array], Array] | None,
+    seed: int,
+) -> Any:
+    """Predict rows; see `Fit.predict`."""
+    if kind not in ("mean", "linear", "response"):
+        raise FitError(f"kind is 'mean', 'linear' or 'response', not {kind!r}")
+    if transform is not None and kind == "linear":
+        raise FitError("transform= applies to the response: use it with kind='mean' or kind='response'")
+    tables.check_prob(prob)
+    predictor = Predictor(fit, rows_of(fit, data, kind != "linear"), new_groups, seed)
+    return (predictor.draws if draws else predictor.table)(kind, transform, prob)
+
+
+def rows_of(fit: Any, data: Any, responses: bool) -> NewRows:
+    """Return the rows of the fit, or other rows, coded as those of the fit."""
+    if data is None:
+        return of_design(fit.design)
+    coder: Coder = fit.coding
+    return coder.code(data, trials=responses and fit.spec.family.counts_trials)
+
+
+def of_design(design: Design) -> NewRows:
+    """Return the rows that were fitted."""
+    groups = tuple(NewGroup(g.codes, len(g.levels), pd.Index([]), g.Z) for g in design.groups)
+    everything = np.ones(design.n, dtype=bool)
+    return NewRows(design.index, everything, design.X, groups, design.offset, design.trials, design.weights)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Predictions of coded rows; `new_groups` says what becomes of units that the fit has not seen."""
+
+    fit: Any
+    rows: NewRows
+    new_groups: str
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.new_groups not in ("sample", "population", "error"):
+            raise FitError(f"new_groups is 'sample', 'population' or 'error', not {self.new_groups!r}")
+        for spec, group in zip(self.fit.spec.groups, self.rows.groups, strict=True):
+            if not len(group.new):
+                continue
+            what = f"{spec.name} has {_listed(group.new)} that the fit has not seen"
+            if spec.is_fixed:
+                raise DataError(f"{what}, and fe({spec.name}) says nothing of new ones; (1 | {spec.name}) does")
+            if self.new_groups == "error":
+                raise DataError(
+                    f"{what}; new_groups='sample' draws their effects from the distribution of {spec.name}, "
+                    "'population' puts them at 0"
+                )
+
+    def chunks(self) -> Iterator[tuple[Array, Array]]:
+        """Yield (places among the complete rows, draws (m, S) of their linear predictor)."""
+        n = len(self.rows.X)
+        size = max(1, CHUNK // self.size)
+        # rows of a unit together, so that its effects are made once
+        largest = max(self.rows.groups, key=lambda group: group.known, default=None)
+        order = np.arange(n) if largest is None else np.argsort(largest.codes, kind="stable")
+        for start in range(0, n, size):
+            places = order[start : start + size]
+            yield places, self.linear(places)
+
+    def linear(self, places: Array) -> Array:
+        """Return draws (m, S) of the linear predictor of some rows."""
+        eta = np.repeat(self.rows.offset[places][:, None], self.size, axis=1)
+        if self.fit.spec.coefs:
+            eta += self.rows.X[places] @ self._beta
+        for number, group in enumerate(self.rows.groups):
+            used, place = np.unique(group.codes[places], return_inverse=True)
+            b = self._effects(number, used)
+            for k in range(group.Z.shape[1]):
+                eta += group.Z[places, k][:, None] * b[:, k][place]
+        return eta
+
+    def values(self, kind: Kind, places: Array, eta: Array, transform: Callable[[Array], Array] | None) -> Array:
+        """Return draws (m, S) of what is wanted of some rows."""
+        family = self.fit.spec.family
+        if kind == "linear":
+            return eta
+        if kind == "response":
+            drawn = self._responses(places, eta)
+            return drawn if transform is None else _transformed(transform, drawn)
+        if transform is not None:
+            return self._transformed_mean(places, eta, transform)
+        mean = family.link.inverse(eta)
+        return np.asarray(mean if self.rows.trials is None else mean * self.rows.trials[places][:, None])
+
+    def table(self, kind: Kind, transform: Callable[[Array], Array] | None, prob: float) -> pd.DataFrame:
+        """Summarise every row: mean, sd and an equal-tailed interval."""
+        found = np.full((len(self.rows.complete), 4), np.nan)
+        where = np.flatnonzero(self.rows.complete)
+        for places, eta in self.chunks():
+            values = self.values(kind, places, eta, transform)
+            lower, upper = np.quantile(values, [(1 - prob) / 2, (1 + prob) / 2], axis=1)
+            sd = values.std(axis=1, ddof=1) if self.size > 1 else np.zeros(len(values))
+            found[where[places]] = np.stack([values.mean(axis=1), sd, lower, upper], axis=1)
+        table = pd.DataFrame(found, index=self.rows.index, columns=["mean", "sd", "lower", "upper"])
+        table.columns.name = f"{100 * prob:g} % equal-tailed"
+        table.attrs = {"interval": "equal-tailed", "prob": prob, "kind": kind}
+        return table
+
+    def draws(self, kind: Kind, transform: Callable[[Array], Array] | None, prob: float = 0.95) -> Any:
+        """Return draws as a DataArray (chain, draw, row); rows in which something is missing are NaN."""
+        import xarray as xr
+
+        chains, length = self.fit.effects.lead
+        found = np.full((len(self.rows.complete), self.size), np.nan)
+        where = np.flatnonzero(self.rows.complete)
+        for places, eta in self.chunks():
+            found[where[places]] = self.values(kind, places, eta, transform)
+        index: Any = self.rows.index
+        row = xr.Coordinates.from_pandas_multiindex(index, "row") if index.nlevels > 1 else {"row": index}
+        array = xr.DataArray(found.T.reshape(chains, length, -1), dims=("chain", "draw", "row"), coords=row, name=kind)
+        return array.assign_coords(chain=np.arange(chains), draw=np.arange(length))
+
+    @property
+    def size(self) -> int:
+        """Draws of all chains."""
+        chains, length = self.fit.effects.lead
+        return int(chains * length)
+
+    @cached_property
+    def _beta(self) -> Array:
+        return np.ascontiguousarray(self.fit.draws("beta").reshape(self.size, -1).T)
+
+    @cached_property
+    def _parameters(self) -> dict[str, Array]:
+        return {name: self.fit.draws(name).reshape(self.size) for name in self.fit.spec.parameters}
+
+    def _effects(self, number: int, codes: Array) -> Array:
+        """Return draws (levels, q, S) of the effects of some levels, new ones among them."""
+        spec, group = self.fit.spec.groups[number], self.rows.groups[number]
+        found = np.zeros((len(codes), len(spec.coefs), self.size))
+        known = codes < group.known
+        if known.any():
+            b = self.fit.effects.at(spec.name, codes[known])
+            found[known] = b.reshape(self.size, -1, len(spec.coefs)).transpose(1, 2, 0)
+        if self.new_groups == "sample":
+            for place in np.flatnonzero(~known):
+                label = group.new[codes[place] - group.known]
+                found[place] = self._new_unit(number, label)
+        return found
+
+    def _new_unit(self, number: int, label: Any) -> Array:
+        """Return draws (q, S) of the effects of a unit that the fit has not seen: N(0, Σ) of each draw."""
+        spec = self.fit.spec.groups[number]
+        rng = np.random.default_rng([self.seed, _hash(spec.name), _hash(label)])
+        z = rng.standard_normal((len(spec.coefs), self.size))
+        return np.asarray(np.einsum("sij,js->is", self._factors[number], z))
+
+    @cached_property
+    def _factors(self) -> list[Array]:
+        """Of each factor F (S, q, q) with FF' the covariance of a unit's effects."""
+        found = []
+        for spec in self.fit.spec.groups:
+            sd = self.fit.draws(f"sd_{spec.name}").reshape(self.size, -1)
+            L = np.broadcast_to(np.eye(len(spec.coefs)), (self.size, len(spec.coefs), len(spec.coefs)))
+            if spec.is_correlated:
+                cor = self.fit.draws(f"cor_{spec.name}").reshape(L.shape)
+                L = np.linalg.cholesky(cor + 1e-12 * np.eye(len(spec.coefs)))
+            found.append(sd[:, :, None] * L)
+        return found
+
+    def _responses(self, places: Array, eta: Array) -> Array:
+        family = self.fit.spec.family
+        found = np.empty_like(eta)
+        for k, place in enumerate(places):
+            rng = np.random.default_rng([self.seed, self._streams[place]])
+            weights = None if self.rows.weights is None else self.rows.weights[place]
+            trials = None if self.rows.trials is None else self.rows.trials[place]
+            row = Rows(np.empty(0), weights, trials)
+            found[k] = family.draw(rng, family.link, eta[k], self._parameters, row)
+        return found
+
+    @cached_property
+    def _streams(self) -> list[int]:
+        """A number for each complete row, by its label, and by its place among the rows of the same label."""
+        index = self.rows.index[self.rows.complete]
+        again = pd.Series(np.zeros(len(index)), index=range(len(index))).groupby(index.to_numpy()).cumcount()
+        return [_hash(label) + repeat for label, repeat in zip(index, again, strict=True)]
+
+    def _transformed_mean(self, places: Array, eta: Array, transform: Callable[[Array], Array]) -> Array:
+        """The mean of transform(y) over the residual, given the parameters of each draw."""
+        family = self.fit.spec.family
+        if family.name != "gaussian":
+            raise FitError(
+                f"the mean of a transformed {family.name} response has no simple form; use kind='response', whose "
+                "table has its mean too"
+            )
+        nodes, masses = np.polynomial.hermite_e.hermegauss(NODES)
+        sigma = self._parameters["sigma"][None]
+        if self.rows.weights is not None:
+            sigma = sigma / np.sqrt(self.rows.weights[places])[:, None]
+        total = np.zeros_like(eta)
+        for node, mass in zip(nodes, masses / masses.sum(), strict=True):
+            total += mass * _transformed(transform, eta + node * sigma)
+        return total
+
+
+def _transformed(transform: Callable[[Array], Array], values: Array) -> Array:
+    with np.errstate(all="ignore"):
+        found = np.asarray(transform(values), dtype=float)
+    if found.shape != values.shape or not np.isfinite(found).all():
+        raise FitError("transform= must give one finite number for each response, as np.exp does")
+    return found
+
+
+def _hash(label: Any) -> int:
+    return int.from_bytes(hashlib.blake2b(str(label).encode(), digest_size=7).digest())
+
+
+def _listed(labels: pd.Index) -> str:
+    shown = ", ".join(map(str, labels[:5])) + (", …" if len(labels) > 5 else "")
+    return f"{len(labels)} level{'s' if len(labels) > 1 else ''} ({shown})"
