@@ -19,6 +19,7 @@ from hierpanel.errors import (
 from hierpanel.formula import parse
 from hierpanel.model import Model, fit
 from hierpanel.pooling import Pooling, pooling
+from hierpanel.results.contrasts import comparisons, datagrid, predictions, slopes
 from hierpanel.results.describe import PanelDescription, describe_panel
 from hierpanel.results.fit import Fit
 from hierpanel.results.loo import compare
@@ -41,6 +42,8 @@ __all__ = [
     "PriorError",
     "RouteError",
     "compare",
+    "comparisons",
+    "datagrid",
     "datasets",
     "describe_panel",
     "family",
@@ -48,4 +51,6 @@ __all__ = [
     "load",
     "parse",
     "pooling",
+    "predictions",
+    "slopes",
 ]

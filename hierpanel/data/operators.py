@@ -82,17 +82,27 @@ class Operators:
         known = [name for name in split if name in self.used]
         return tuple(dict.fromkeys([*units[: 2 if self.shifts else 1], *known]))
 
-    def of_new(self, table: pd.DataFrame, columns: Sequence[str], objects: Mapping[str, Any]) -> Frame:
+    def of_new(
+        self,
+        table: pd.DataFrame,
+        columns: Sequence[str],
+        objects: Mapping[str, Any],
+        others: pd.DataFrame | None = None,
+    ) -> Frame:
         """Work the words out for the rows of another table.
 
         Another period of a unit is looked for among the new rows, then among those of the fit. A unit keeps the mean
         and the first outcome that it had in the fit. A unit that is new stands at the mean over all rows of the fit, so
         that its `within()` is its distance from there; its first outcome is `lag(y)` of its own first row.
+
+        Parameters
+        ----------
+        others : the same rows as others see them; themselves unless given
         """
         derived: list[Derived] = []
         if self.shifts and self.panel is not None:
-            found_ = _shifted_among(self.shifts, self.panel, self.raw, table, objects)
-            derived = [column for column in found_ if column.name in self.needed]
+            shifted = _shifted_among(self.shifts, self.panel, self.raw, table, objects, others)
+            derived = [column for column in shifted if column.name in self.needed]
         frame = complete(table, columns, derived, may_be_empty=True)
         if not frame.n:
             return frame
@@ -151,21 +161,32 @@ def shift(
 
 
 def _shifted_among(
-    shifts: Sequence[Word], panel: Panel, raw: pd.DataFrame, table: pd.DataFrame, objects: Mapping[str, Any]
+    shifts: Sequence[Word],
+    panel: Panel,
+    raw: pd.DataFrame,
+    table: pd.DataFrame,
+    objects: Mapping[str, Any],
+    others: pd.DataFrame | None,
 ) -> list[Derived]:
-    """Work out shifts for new rows, which may look at each other, and at the rows of the fit."""
+    """Work out shifts for new rows, which look at the new rows (as `others` has them), then at the rows of the fit."""
     new = panel.match(table)
-    there = {name: _as_numbers(table[name]) if _is_number(raw[name]) else table[name] for name in raw}
-    both = pd.concat([raw, pd.DataFrame(there, index=table.index)], ignore_index=True)
-    codes = np.concatenate([panel.codes, new.codes])
-    periods = np.concatenate([panel.periods, new.periods])
+    seen = table if others is None else others
+    parts = [
+        pd.DataFrame({n: _as_numbers(rows[n]) if _is_number(raw[n]) else rows[n] for n in raw}, index=rows.index)
+        for rows in (seen, table)
+    ]
+    both = pd.concat([raw, *parts], ignore_index=True)
     replaced_by = new.rows_at(panel.codes, panel.periods) >= 0
+    hidden = np.concatenate([replaced_by, np.zeros(len(seen), bool), np.ones(len(table), bool)])
     joint = replace(
-        new, codes=np.where(np.concatenate([replaced_by, np.zeros(len(table), bool)]), -1, codes), periods=periods
+        new,
+        codes=np.concatenate([panel.codes, new.codes, new.codes]),
+        periods=np.concatenate([panel.periods, new.periods, new.periods]),
+        hidden=hidden,
     )
     found = []
     for column in shift(shifts, joint, both, objects):
-        rows = slice(len(raw), None)
+        rows = slice(len(raw) + len(seen), None)
         values = pd.Series(column.values.array[rows], index=table.index, name=column.name)
         found.append(Derived(column.name, values, tuple((why, missing[rows]) for why, missing in column.missing)))
     return found

@@ -94,6 +94,7 @@ class Panel:
     levels : (N,) labels of the units.
     periods : (n,) place on the time axis, in steps of the frequency (0 where missing).
     clock : how times became periods.
+    hidden : (n,) rows that no other row looks at, or None.
     """
 
     unit: str
@@ -102,6 +103,7 @@ class Panel:
     levels: pd.Index
     periods: Array
     clock: Clock = field(repr=False)
+    hidden: Array | None = field(default=None, repr=False)
 
     @property
     def frequency(self) -> str:
@@ -176,7 +178,7 @@ class Panel:
     @cached_property
     def _order(self) -> Array:
         """Rows with unit and time, by unit and then by time."""
-        known = np.flatnonzero(self.codes >= 0)
+        known = np.flatnonzero(self.codes >= 0 if self.hidden is None else (self.codes >= 0) & ~self.hidden)
         if (self._last - self._first + 1) * max(len(self.levels), 1) > 2**62:
             raise DataError(
                 f"the time {self.time} goes {self.frequency} over too many periods; state a coarser step or frequency "

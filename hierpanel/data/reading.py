@@ -88,13 +88,14 @@ class Coder:
         known = {*self.names.columns, *self.names.shifted}  # what else is named is the caller's, or a contrast
         return [*(name for name in dict.fromkeys([*used, *factors]) if name in known), *self.operators.own()]
 
-    def code(self, data: Any, trials: bool = False) -> NewRows:
+    def code(self, data: Any, trials: bool = False, others: pd.DataFrame | None = None) -> NewRows:
         """Code other rows.
 
         Parameters
         ----------
         data : table
         trials : whether the number of trials of ``prop(successes, trials)`` is wanted
+        others : the same rows with the values that lags and leads of one another see; their own unless given
 
         Raises
         ------
@@ -111,7 +112,7 @@ class Coder:
         table = to_table(data, list(dict.fromkeys([*wanted, *([weights] if weights else [])])))
         only_looked_at = set(self.operators.raw.columns) - set(self._own())
         needed = [name for name in table.columns if name not in only_looked_at]
-        frame = self.operators.of_new(table, needed, self.names.objects)
+        frame = self.operators.of_new(table, needed, self.names.objects, others)
         rows, objects = frame.table, self.names.objects
         if not frame.n:
             return self._nothing(table)

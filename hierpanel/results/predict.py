@@ -90,8 +90,7 @@ class Predictor:
 
     def chunks(self) -> Iterator[tuple[Array, Array]]:
         """Yield (places among the complete rows, draws (m, S) of their linear predictor)."""
-        n = len(self.rows.X)
-        size = max(1, CHUNK // self.size)
+        n, size = len(self.rows.X), self.rows_at_a_time
         # rows of a unit together, so that its effects are made once
         largest = max(self.rows.groups, key=lambda group: group.known, default=None)
         order = np.arange(n) if largest is None else np.argsort(largest.codes, kind="stable")
@@ -99,11 +98,14 @@ class Predictor:
             places = order[start : start + size]
             yield places, self.linear(places)
 
+    def without_effects(self, places: Array) -> Array:
+        """Return draws (m, S) of the linear predictor of some rows at a typical unit, whose effects are 0."""
+        eta = np.repeat(self.rows.offset[places][:, None], self.size, axis=1)
+        return eta + self.rows.X[places] @ self._beta if self.fit.spec.coefs else eta
+
     def linear(self, places: Array) -> Array:
         """Return draws (m, S) of the linear predictor of some rows."""
-        eta = np.repeat(self.rows.offset[places][:, None], self.size, axis=1)
-        if self.fit.spec.coefs:
-            eta += self.rows.X[places] @ self._beta
+        eta = self.without_effects(places)
         for number, group in enumerate(self.rows.groups):
             used, place = np.unique(group.codes[places], return_inverse=True)
             b = self._effects(number, used)
@@ -151,6 +153,11 @@ class Predictor:
         row = xr.Coordinates.from_pandas_multiindex(index, "row") if index.nlevels > 1 else {"row": index}
         array = xr.DataArray(found.T.reshape(chains, length, -1), dims=("chain", "draw", "row"), coords=row, name=kind)
         return array.assign_coords(chain=np.arange(chains), draw=np.arange(length))
+
+    @property
+    def rows_at_a_time(self) -> int:
+        """Rows whose draws are held at a time."""
+        return max(1, CHUNK // self.size)
 
     @property
     def size(self) -> int:

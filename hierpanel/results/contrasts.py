@@ -1,0 +1,510 @@
+"""A `Fit` and rows come in; predictions, comparisons and slopes go out, for each row or averaged, as posteriors.
+
+The words are those of marginaleffects (Arel-Bundock, Greifer and Heiss, 2024, Journal of Statistical Software 111(9)).
+With a link the expected response at a typical unit, whose effects are 0, is not the average over units; both are there.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from hierpanel.data.frame import column_names, to_table
+from hierpanel.errors import DataError, FitError
+from hierpanel.results import tables
+from hierpanel.results.predict import Predictor
+
+Array = np.ndarray
+Units = Literal["own", "typical", "average"]
+
+# Nodes of Gauss and Hermite, with which effects of units are integrated out.
+NODES = 24
+# Share of a column's spread over which a slope is taken.
+STEP = 1e-4
+
+COMPARISONS: dict[str, Callable[[Array, Array], Array]] = {
+    "difference": lambda high, low: high - low,
+    "ratio": lambda high, low: high / low,
+    "lnratio": lambda high, low: np.log(high / low),
+    "lift": lambda high, low: (high - low) / low,
+    "lnor": lambda high, low: np.log(high / (1 - high)) - np.log(low / (1 - low)),
+}
+SLOPES: dict[str, Callable[[Array, Array, Array], Array]] = {
+    "dydx": lambda slope, x, y: slope,
+    "eyex": lambda slope, x, y: slope * x / y,
+    "eydx": lambda slope, x, y: slope / y,
+    "dyex": lambda slope, x, y: slope * x,
+}
+
+
+def predictions(
+    fit: Any,
+    data: Any = None,
+    *,
+    by: str | Sequence[str] | bool | None = None,
+    units: Units = "own",
+    kind: Literal["mean", "linear"] = "mean",
+    prob: float = 0.95,
+) -> pd.DataFrame:
+    """Predict the expected response of rows, or its average over them.
+
+    Parameters
+    ----------
+    fit : Fit
+    data : table
+        Such as `datagrid`'s; the rows of the fit unless given. Units that the fit has not seen are typical ones.
+    by : str, sequence or True
+        Columns: one row for each combination of their values, an average over its rows. True: over all rows.
+    units : str
+        ``"own"``: with each unit's own effects; ``"typical"``: at a unit whose effects are 0; ``"average"``: averaged
+        over the distribution of units (with a link the two differ).
+    kind : ``"mean"``, or ``"linear"`` for the linear predictor
+    prob : probability of the equal-tailed intervals
+
+    Returns
+    -------
+    DataFrame with the rows' columns (or those of ``by``), and ``mean``, ``sd``, ``lower``, ``upper``
+
+    Examples
+    --------
+    >>> import hierpanel as hp
+    >>> df = hp.datasets.load("wage_panel")
+    >>> fit = hp.fit("log_wage ~ union + experience + (1 | worker)", df, draws=200, seed=1)
+    >>> hp.predictions(fit, hp.datagrid(fit, union=[0, 1]))["union"].tolist()
+    [0, 1]
+    """
+    if kind not in ("mean", "linear"):
+        raise FitError(f"kind is 'mean' or 'linear', not {kind!r}; responses with their residual are fit.predict()'s")
+    tables.check_prob(prob)
+    rows = _Rows.of(fit, data, units, kind)
+    return rows.result(lambda places: rows.values(None, places), by, prob, {})
+
+
+def comparisons(
+    fit: Any,
+    variables: str | Sequence[str] | Mapping[str, Any],
+    data: Any = None,
+    *,
+    comparison: str | Callable[[Array, Array], Array] = "difference",
+    by: str | Sequence[str] | bool | None = True,
+    units: Units = "own",
+    prob: float = 0.95,
+) -> pd.DataFrame:
+    """Compare expected responses at two values of a regressor, everything else as it is.
+
+    Parameters
+    ----------
+    fit : Fit
+    variables : str, sequence or mapping
+        Columns of the table; a mapping also says how each changes: a number is a step up, ``[low, high]`` two values,
+        ``"sd"`` one sd around the value, ``"minmax"``, ``"iqr"``. Unless said, numbers go up by 1, columns of 0 and 1
+        from 0 to 1, truth values from False to True, text and categories from their first level to each other.
+    data : table
+        The rows at which to compare; those of the fit unless given.
+    comparison : str or function
+        ``"difference"``, ``"ratio"``, ``"lnratio"``, ``"lift"``, ``"lnor"`` or a function of (high, low).
+    by : see `predictions`; True, the average over all rows, unless given, and None for each row
+        Averages are of the rows' comparisons; ``"ratioavg"``, ``"lnratioavg"`` and ``"liftavg"`` compare averages.
+    units, prob : see `predictions`
+
+    Returns
+    -------
+    DataFrame with ``term``, ``contrast``, the columns of ``by``, and ``mean``, ``sd``, ``lower``, ``upper``, ``p_pos``
+
+    Notes
+    -----
+    Lags, leads and unit means keep the values that they have: a comparison is of the row's own regressor.
+
+    Examples
+    --------
+    >>> import hierpanel as hp
+    >>> df = hp.datasets.load("wage_panel")
+    >>> fit = hp.fit("log_wage ~ union * experience + (1 | worker)", df, draws=200, seed=1)
+    >>> hp.comparisons(fit, "union")[["term", "contrast"]].iloc[0].tolist()
+    ['union', '1 - 0']
+    """
+    tables.check_prob(prob)
+    of_averages = isinstance(comparison, str) and comparison.endswith("avg")
+    compare = _comparison(comparison.removesuffix("avg") if isinstance(comparison, str) else comparison)
+    rows = _Rows.of(fit, data, units, "mean")
+    parts = []
+    for name, spec in _variables(variables).items():
+        for label, low, high in _contrasts(rows.column(name), spec):
+            ends = [rows.changed(name, values) for values in (low, high)]
+
+            def both(places: Array, ends: list[Any] = ends) -> tuple[Array, Array]:
+                below, above = (rows.values(changed, places) for changed in ends)
+                return above, below
+
+            head = {"term": name, "contrast": label}
+            if of_averages:
+                parts.append(rows.result_of_averages(both, compare, by, prob, head))
+            else:
+                parts.append(rows.result(partial(_compared, compare, both), by, prob, head))
+    return _joined(parts)
+
+
+def slopes(
+    fit: Any,
+    variables: str | Sequence[str],
+    data: Any = None,
+    *,
+    slope: str = "dydx",
+    by: str | Sequence[str] | bool | None = True,
+    units: Units = "own",
+    prob: float = 0.95,
+) -> pd.DataFrame:
+    """Differentiate expected responses with respect to a regressor, everything else as it is.
+
+    Parameters
+    ----------
+    fit : Fit
+    variables : numeric columns of the table
+    data, by, units, prob : see `comparisons`
+    slope : str
+        ``"dydx"``; elasticity ``"eyex"``; semi-elasticities ``"eydx"`` (relative change of y for a unit of x) and
+        ``"dyex"``.
+
+    Returns
+    -------
+    DataFrame with ``term``, ``contrast``, the columns of ``by``, and ``mean``, ``sd``, ``lower``, ``upper``, ``p_pos``
+
+    Examples
+    --------
+    >>> import hierpanel as hp
+    >>> df = hp.datasets.load("wage_panel")
+    >>> fit = hp.fit("log_wage ~ experience + I(experience**2) + (1 | worker)", df, draws=200, seed=1)
+    >>> bool(hp.slopes(fit, "experience")["mean"].iloc[0] > 0)
+    True
+    """
+    tables.check_prob(prob)
+    if slope not in SLOPES:
+        raise FitError(f"slope is one of {', '.join(map(repr, SLOPES))}, not {slope!r}")
+    rows = _Rows.of(fit, data, units, "mean")
+    parts = []
+    for name in _variables(variables):
+        column = rows.column(name)
+        if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+            raise FitError(f"{name} is no number, and has no slope; comparisons(fit, {name!r}) compares its levels")
+        x = column.to_numpy(dtype=float)
+        step = STEP * float(np.nanstd(rows.fitted[name].to_numpy(dtype=float)) or max(np.nanmax(np.abs(x)), 1.0))
+        ends = [rows.changed(name, x + sign * step / 2) for sign in (-1, 1)]
+
+        def change(places: Array, ends: list[Any] = ends, x: Array = x, step: float = step) -> Array:
+            below, above = (rows.values(changed, places) for changed in ends)
+            at = x[rows.complete][places][:, None]
+            return SLOPES[slope]((above - below) / step, at, (above + below) / 2)
+
+        parts.append(rows.result(change, by, prob, {"term": name, "contrast": slope}))
+    return _joined(parts)
+
+
+def datagrid(fit: Any, **values: Any) -> pd.DataFrame:
+    """Return rows of all combinations of stated values, every other column at a typical value.
+
+    Parameters
+    ----------
+    fit : Fit
+    **values : column = value, values, or a function of the column
+        Columns that are not named are at their mean (whole numbers at the value nearest to it), text, categories and
+        truth values at the most frequent one, and grouping factors at a unit that the fit has not seen, which
+        `predictions` takes for a typical one.
+
+    Returns
+    -------
+    DataFrame with a row for each combination, the last one stated varying fastest
+
+    Raises
+    ------
+    FitError
+        For columns that the model does not use, and for formulas with lags, whose rows cannot be made up.
+
+    Examples
+    --------
+    >>> import hierpanel as hp
+    >>> df = hp.datasets.load("wage_panel")
+    >>> fit = hp.fit("log_wage ~ union + experience + (1 | worker)", df, draws=200, seed=1)
+    >>> len(hp.datagrid(fit, union=[0, 1], experience=range(10)))
+    20
+    """
+    coder = fit.coding
+    if coder.operators.shifts:
+        raise FitError(
+            f"{coder.operators.shifts[0].text} looks at other periods, which a grid does not have; give rows of the "
+            "data, such as df[df.year == 1987]"
+        )
+    fitted = _fitted(fit)
+    columns = list(coder.columns())
+    unknown = sorted(set(values) - set(columns))
+    if unknown:
+        raise FitError(f"the model has no column {unknown[0]!r}; its columns are: {', '.join(columns)}")
+    factors = {name for group in coder.formula.groups for name in group.factor}
+    units = factors | {means.by for means in coder.operators.means.values()}
+    chosen = {
+        name: _stated(values[name], fitted[name]) if name in values else [_typical(fitted[name], name in units)]
+        for name in columns
+    }
+    order = [name for name in columns if name not in values] + list(values)
+    rows = list(itertools.product(*(chosen[name] for name in order)))
+    grid = pd.DataFrame({name: [row[k] for row in rows] for k, name in enumerate(order)})
+    return grid[columns]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows at which something is worked out.
+
+    table : as they were given; fitted : rows of the fit, for spreads and levels; complete : of the table's rows.
+    """
+
+    fit: Any
+    table: pd.DataFrame
+    fitted: pd.DataFrame
+    complete: Array
+    units: str
+    kind: str
+
+    @classmethod
+    def of(cls, fit: Any, data: Any, units: str, kind: str) -> "_Rows":
+        if units not in ("own", "typical", "average"):
+            raise FitError(f"units is 'own', 'typical' or 'average', not {units!r}")
+        fitted = _fitted(fit)
+        table = fitted if data is None else to_table(data, column_names(data))
+        return cls(fit, table, fitted, fit.coding.code(table, trials=_needs_trials(fit, kind)).complete, units, kind)
+
+    def column(self, name: str) -> pd.Series:
+        known = self.fit.coding.columns()
+        if name not in known:
+            raise FitError(f"the model has no column {name!r}; its columns are: {', '.join(known)}")
+        return self.table[name]
+
+    def changed(self, name: str, values: Any) -> "_Predictor":
+        """Return the rows with another value of one column; what looks at other rows sees the old ones."""
+        table = self.table.assign(**{name: values})
+        return self._predictor(table)
+
+    def values(self, changed: "_Predictor | None", places: Array) -> Array:
+        """Return draws (m, S) of the expected response of complete rows."""
+        one = self._unchanged if changed is None else changed
+        return one.expected(places, self.kind)
+
+    @cached_property
+    def _unchanged(self) -> "_Predictor":
+        return self._predictor(self.table)
+
+    def _predictor(self, table: pd.DataFrame) -> "_Predictor":
+        rows = self.fit.coding.code(table, trials=_needs_trials(self.fit, self.kind), others=self.table)
+        return _Predictor(self.fit, rows, "typical", units=self.units)
+
+    def result(self, work: Callable[[Array], Array], by: Any, prob: float, head: Mapping[str, Any]) -> pd.DataFrame:
+        """Summarise each row, or averages over rows."""
+        if by is None or by is False:
+            parts = [_summary(work(places), prob) for places in self._chunks()]
+            found = pd.concat(parts, ignore_index=True)
+            found.index = self.table.index[self.complete]
+            return self._framed(self.table[self.complete], found, prob, head)
+        totals, keys, counts = self._averaged(work, by)
+        return self._framed(keys, _summary(totals / counts[:, None], prob), prob, head)
+
+    def result_of_averages(
+        self,
+        work: Callable[[Array], tuple[Array, Array]],
+        compare: Callable[[Array, Array], Array],
+        by: Any,
+        prob: float,
+        head: Mapping[str, Any],
+    ) -> pd.DataFrame:
+        """Summarise a comparison of averages over rows."""
+        if by is None or by is False:
+            raise FitError("a comparison of averages needs by=True, or columns")
+        high, keys, counts = self._averaged(lambda places: work(places)[0], by)
+        low = self._averaged(lambda places: work(places)[1], by)[0]
+        return self._framed(keys, _summary(compare(high / counts[:, None], low / counts[:, None]), prob), prob, head)
+
+    def _averaged(self, work: Callable[[Array], Array], by: Any) -> tuple[Array, pd.DataFrame, Array]:
+        """Return sums over rows (groups, S), the groups' keys, and their rows."""
+        columns = [] if by is True else [by] if isinstance(by, str) else list(by)
+        rows = self.table[self.complete]
+        for name in columns:
+            if name not in rows.columns:
+                raise DataError(f"by= names {name!r}, which is no column; the columns are: {', '.join(rows.columns)}")
+        if columns:
+            codes = rows.groupby(columns, sort=True, observed=True, dropna=False).ngroup().to_numpy()
+            keys = rows.iloc[np.unique(codes, return_index=True)[1]][columns].reset_index(drop=True)
+        else:
+            codes, keys = np.zeros(len(rows), dtype=int), pd.DataFrame(index=[0])
+        totals: Array | None = None
+        for places in self._chunks():
+            values = work(places)
+            if totals is None:
+                totals = np.zeros((len(keys), values.shape[1]))
+            np.add.at(totals, codes[places], values)
+        assert totals is not None
+        return totals, keys, np.bincount(codes)
+
+    def _chunks(self) -> Iterator[Array]:
+        if not self.complete.any():
+            raise DataError("in every row something is missing")
+        return (places for places in self._unchanged.places())
+
+    def _framed(self, keys: pd.DataFrame, summary: pd.DataFrame, prob: float, head: Mapping[str, Any]) -> pd.DataFrame:
+        summary = summary.set_axis(keys.index)
+        if not head:
+            summary = summary.drop(columns="p_pos")
+        found = pd.concat([pd.DataFrame(dict(head), index=keys.index), keys, summary], axis=1)
+        found.columns.name = f"{100 * prob:g} % equal-tailed"
+        found.attrs = {"interval": "equal-tailed", "prob": prob, "units": self.units}
+        return found
+
+
+@dataclass(frozen=True)
+class _Predictor(Predictor):
+    """Predictions in which units that the fit has not seen are typical ones, or all of them, or none."""
+
+    units: str = "own"
+
+    def __post_init__(self) -> None:
+        """Units that the fit has not seen need no error: they are typical."""
+
+    def places(self) -> Iterator[Array]:
+        """Yield places of rows that are worked on together."""
+        n, size = len(self.rows.X), self.rows_at_a_time
+        for start in range(0, n, size):
+            yield np.arange(start, min(start + size, n))
+
+    def expected(self, places: Array, kind: str) -> Array:
+        """Return draws (m, S) of the expected response."""
+        if self.units == "own":
+            eta = self.linear(places)
+        else:
+            eta = self.without_effects(places)
+        inverse = self.fit.spec.family.link.inverse
+        if kind == "linear":
+            return eta
+        if self.units == "average" and self.fit.spec.family.link.name != "identity":
+            spread = np.sqrt(self._variance(places))
+            nodes, masses = np.polynomial.hermite_e.hermegauss(NODES)
+            mean = np.zeros_like(eta)
+            for node, mass in zip(nodes, masses / masses.sum(), strict=True):
+                mean += mass * inverse(eta + node * spread)
+        else:
+            mean = np.asarray(inverse(eta))
+        return mean if self.rows.trials is None else mean * self.rows.trials[places][:, None]
+
+    def _variance(self, places: Array) -> Array:
+        """The variance (m, S) over units of the linear predictor: Σ z'Σz."""
+        total = np.zeros((len(places), self.size))
+        for number, group in enumerate(self.rows.groups):
+            if self.fit.spec.groups[number].is_fixed:
+                continue
+            half = np.einsum("mi,sij->msj", group.Z[places], self._factors[number])
+            total += (half**2).sum(axis=2)
+        return total
+
+
+def _needs_trials(fit: Any, kind: str) -> bool:
+    return bool(fit.spec.family.counts_trials and kind == "mean")
+
+
+def _fitted(fit: Any) -> pd.DataFrame:
+    """The rows of the fit, as they were given."""
+    if fit.source is None:
+        raise FitError("this fit does not hold the table that it was read from; give data=")
+    table: pd.DataFrame = fit.source.table
+    complete = fit.coding.code(table).complete
+    return table.loc[complete]
+
+
+def _variables(variables: Any) -> dict[str, Any]:
+    if isinstance(variables, str):
+        return {variables: None}
+    if isinstance(variables, Mapping):
+        return dict(variables)
+    return dict.fromkeys(variables)
+
+
+def _compared(
+    compare: Callable[[Array, Array], Array], both: Callable[[Array], tuple[Array, Array]], at: Array
+) -> Array:
+    return compare(*both(at))
+
+
+def _comparison(comparison: Any) -> Callable[[Array, Array], Array]:
+    if callable(comparison):
+        return comparison  # type: ignore[no-any-return]
+    if comparison not in COMPARISONS:
+        known = ", ".join(map(repr, COMPARISONS))
+        raise FitError(f"comparison is a function of (high, low) or one of {known}, not {comparison!r}")
+    return COMPARISONS[comparison]
+
+
+def _contrasts(column: pd.Series, spec: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (label, low, high) of each contrast of a column."""
+    known = column.dropna()
+    is_number = pd.api.types.is_numeric_dtype(known.dtype) and not pd.api.types.is_bool_dtype(known.dtype)
+    if isinstance(spec, (list, tuple)):
+        if len(spec) != 2:
+            raise FitError(f"{column.name} is compared between two values, [low, high], not {len(spec)}")
+        yield f"{spec[1]} - {spec[0]}", spec[0], spec[1]
+    elif is_number and spec is None and set(known.unique()) <= {0, 1}:
+        yield "1 - 0", 0, 1
+    elif is_number:
+        yield _of_number(column, 1 if spec is None else spec)
+    elif spec is not None:
+        raise FitError(f"{column.name} is no number; compare two of its levels, as in {{{column.name!r}: ['a', 'b']}}")
+    elif pd.api.types.is_bool_dtype(known.dtype):
+        yield "True - False", False, True
+    else:
+        levels = list(known.cat.categories) if isinstance(known.dtype, pd.CategoricalDtype) else sorted(known.unique())
+        for level in levels[1:]:
+            yield f"{level} - {levels[0]}", levels[0], level
+
+
+def _of_number(column: pd.Series, spec: Any) -> tuple[str, Any, Any]:
+    x = column.to_numpy(dtype=float, na_value=np.nan)
+    if spec == "sd":
+        half = float(np.nanstd(x, ddof=1)) / 2
+        return "(x + sd/2) - (x - sd/2)", x - half, x + half
+    if spec == "minmax":
+        return "max - min", float(np.nanmin(x)), float(np.nanmax(x))
+    if spec == "iqr":
+        return "Q3 - Q1", float(np.nanquantile(x, 0.25)), float(np.nanquantile(x, 0.75))
+    if isinstance(spec, (int, float)) and not isinstance(spec, bool):
+        return f"+{spec:g}", x, x + spec
+    raise FitError(f"{column.name} changes by a number, [low, high], 'sd', 'minmax' or 'iqr', not by {spec!r}")
+
+
+def _summary(values: Array, prob: float) -> pd.DataFrame:
+    lower, upper = np.quantile(values, [(1 - prob) / 2, (1 + prob) / 2], axis=1)
+    sd = values.std(axis=1, ddof=1) if values.shape[1] > 1 else np.zeros(len(values))
+    columns = {"mean": values.mean(axis=1), "sd": sd, "lower": lower, "upper": upper}
+    return pd.DataFrame(columns | {"p_pos": (values > 0).mean(axis=1)})
+
+
+def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    averaged = all(part.index.equals(pd.RangeIndex(len(part))) or len(part) == 1 for part in parts)
+    found = pd.concat(parts, ignore_index=averaged)
+    found.columns.name, found.attrs = parts[0].columns.name, parts[0].attrs
+    return found
+
+
+def _stated(value: Any, column: pd.Series) -> list[Any]:
+    value = value(column) if callable(value) else value
+    return [value] if isinstance(value, str) or not np.iterable(value) else list(value)
+
+
+def _typical(column: pd.Series, is_unit: bool) -> Any:
+    known = column.dropna()
+    is_number = pd.api.types.is_numeric_dtype(known.dtype) and not pd.api.types.is_bool_dtype(known.dtype)
+    if is_unit:
+        return int(known.max()) + 1 if is_number else "(typical)"
+    if is_number:
+        mean = float(known.mean())
+        return known.iloc[int((known - mean).abs().argmin())] if pd.api.types.is_integer_dtype(known.dtype) else mean
+    if column.dtype.kind == "M" or isinstance(column.dtype, pd.PeriodDtype):
+        return known.sort_values().iloc[len(known) // 2]
+    return known.mode().iloc[0]
