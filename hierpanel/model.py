@@ -292,6 +292,26 @@ class Model:
         """Return every prior, the scale that it refers to, and what all of them imply for the ICC and R²."""
         return prior_summary(self.spec, self.design)
 
+    def prior_predictive(self, draws: int = 200, seed: int = 0) -> Any:
+        """Draw responses of the rows from the priors alone: what the model expects before it sees the response.
+
+        Parameters
+        ----------
+        draws : how many
+
+        Returns
+        -------
+        DataArray (chain, draw, row), with one chain
+
+        Raises
+        ------
+        PriorError
+            For flat priors, of which nothing can be drawn.
+        """
+        from hierpanel.results.checks import prior_predictive
+
+        return prior_predictive(self.spec, self.design, draws, seed)
+
     def explain(self) -> str:
         """Say in words what will be estimated, from which rows, with how many parameters, and by which route."""
         return explain(self.spec, self.design)

@@ -378,10 +378,7 @@ class _Predictor(Predictor):
 
     def expected(self, places: Array, kind: str) -> Array:
         """Return draws (m, S) of the expected response."""
-        if self.units == "own":
-            eta = self.linear(places)
-        else:
-            eta = self.without_effects(places)
+        eta = self.linear(places) if self.units == "own" else self.without_effects(places)
         inverse = self.fit.spec.family.link.inverse
         if kind == "linear":
             return eta
@@ -415,8 +412,8 @@ def _fitted(fit: Any) -> pd.DataFrame:
     if fit.source is None:
         raise FitError("this fit does not hold the table that it was read from; give data=")
     table: pd.DataFrame = fit.source.table
-    complete = fit.coding.code(table).complete
-    return table.loc[complete]
+    rows: pd.DataFrame = table.loc[fit.coding.code(table).complete]
+    return rows
 
 
 def _variables(variables: Any) -> dict[str, Any]:

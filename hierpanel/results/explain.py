@@ -157,7 +157,7 @@ def _implied(spec: ModelSpec, design: Design) -> pd.DataFrame:
         return pd.DataFrame()  # unit effects that are not shrunk explain all, whatever the other priors say
     rng = np.random.default_rng(1)
     try:
-        draws = _prior_draws(spec, design, rng)
+        draws = prior_draws(spec, design, rng, PRIOR_DRAWS)
     except PriorError:  # a flat prior implies nothing that can be drawn
         return pd.DataFrame()
     parts = variances(spec, design, draws)
@@ -167,9 +167,16 @@ def _implied(spec: ModelSpec, design: Design) -> pd.DataFrame:
     return pd.DataFrame(quantiles, index=["5 %", "50 %", "95 %"]).T
 
 
-def _prior_draws(spec: ModelSpec, design: Design, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Draw what `variances` needs from the priors, as one chain."""
-    size = PRIOR_DRAWS
+def prior_draws(spec: ModelSpec, design: Design, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
+    """Draw coefficients, sds, correlations and the family's parameters from the priors, on their scale, as one chain.
+
+    Effects of `fe()` are left at 0.
+
+    Raises
+    ------
+    PriorError
+        For priors that have no draws.
+    """
 
     def draw(prior: Prior | float) -> np.ndarray:
         return np.full(size, prior) if isinstance(prior, float) else prior.draw(rng, size)

@@ -384,6 +384,36 @@ class Fit:
 
         return predict(self, data, kind, new_groups, prob, draws, transform, seed)
 
+    def posterior_predictive(self, draws: int | None = None, seed: int = 0) -> Any:
+        """Draw new responses of the fit's rows: what the model would expect to see again.
+
+        Parameters
+        ----------
+        draws : about how many, evenly spaced over the chains; all of them unless given
+
+        Returns
+        -------
+        DataArray (chain, draw, row)
+        """
+        from hierpanel.results.checks import posterior_predictive
+
+        return posterior_predictive(self, draws, seed)
+
+    def sensitivity(self) -> pd.DataFrame:
+        """Say whether priors matter, by power-scaling (Kallioinen et al., 2024; ArviZ's psense).
+
+        The posterior is reweighted as if the priors of coefficients, sds, correlations and residual, or the likelihood,
+        were raised to powers near 1. What moves with the priors depends on them; with ``prior`` above 0.05 and
+        ``likelihood`` above it too, prior and data may disagree.
+
+        Returns
+        -------
+        DataFrame by parameter: ``prior``, ``likelihood`` (sensitivities), ``diagnosis``
+        """
+        from hierpanel.results.checks import sensitivity
+
+        return sensitivity(self)
+
     # statsmodels' words ------------------------------------------------------------------------------------------
 
     @property

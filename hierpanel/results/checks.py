@@ -1,0 +1,138 @@
+"""A `Fit` or a spec comes in; what the model expects to see, before and after, and how priors matter, go out."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hierpanel.compiler.scales import prior_name
+from hierpanel.data.design import Design
+from hierpanel.errors import FitError, PriorError
+from hierpanel.results.explain import prior_draws
+from hierpanel.results.predict import Predictor, of_design
+from hierpanel.spec import ModelSpec, Prior, Rows
+
+Array = np.ndarray
+
+
+def posterior_predictive(fit: Any, draws: int | None, seed: int) -> Any:
+    """Draw responses of the fit's rows; see `Fit.posterior_predictive`."""
+    found = Predictor(fit, of_design(fit.design), "error", seed).draws("response", None)
+    if draws is None:
+        return found.rename(fit.spec.formula.response)
+    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
+        raise FitError(f"draws is a whole number of 1 or more, not {draws!r}")
+    chains, length = found.shape[:2]
+    keep = np.unique(np.linspace(0, length - 1, min(-(-draws // chains), length)).astype(int))
+    return found.isel(draw=keep).rename(fit.spec.formula.response)
+
+
+def prior_predictive(spec: ModelSpec, design: Design, draws: int, seed: int) -> Any:
+    """Draw responses of the rows from the priors; see `Model.prior_predictive`."""
+    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
+        raise FitError(f"draws is a whole number of 1 or more, not {draws!r}")
+    import xarray as xr
+
+    rng = np.random.default_rng(seed)
+    try:
+        found = prior_draws(spec, design, rng, draws)
+    except PriorError as error:
+        raise PriorError(f"nothing can be drawn from the priors: {error}") from error
+    eta = np.repeat(design.offset[:, None], draws, axis=1)
+    if spec.coefs:
+        eta += (design.X - spec.center) @ found["beta"][0].T
+    for group, data in zip(spec.groups, design.groups, strict=True):
+        sd, q = found[prior_name("sd", group)][0], len(group.coefs)
+        L = np.broadcast_to(np.eye(q), (draws, q, q))
+        if group.is_correlated:
+            L = np.linalg.cholesky(found[prior_name("cor", group)][0] + 1e-12 * np.eye(q))
+        F = sd[:, :, None] * L
+        b = np.einsum("sij,jls->ils", F, rng.standard_normal((q, group.levels, draws)))
+        for k in range(q):
+            eta += (data.Z[:, k] - group.center[k])[:, None] * b[k][data.codes]
+    parameters = {name: found[name][0] for name in spec.parameters}
+    values = np.empty_like(eta)
+    for row in range(design.n):
+        one = Rows(
+            np.empty(0),
+            None if design.weights is None else design.weights[row],
+            None if design.trials is None else design.trials[row],
+        )
+        values[row] = spec.family.draw(rng, spec.family.link, eta[row], parameters, one)
+    index: Any = design.index
+    row_coords = xr.Coordinates.from_pandas_multiindex(index, "row") if index.nlevels > 1 else {"row": index}
+    return xr.DataArray(
+        values.T[None], dims=("chain", "draw", "row"), coords=row_coords, name=spec.formula.response
+    ).assign_coords(chain=[0], draw=np.arange(draws))
+
+
+def sensitivity(fit: Any) -> pd.DataFrame:
+    """Say how far the posterior moves when priors, or the likelihood, are raised to a power; see `Fit.sensitivity`."""
+    import arviz_stats
+    import xarray as xr
+
+    chains, length = fit.effects.lead
+    if length < 25:
+        raise FitError(f"sensitivity() smooths weights of draws, and {length} in a chain are too few; use draws=1000")
+    kept = [name for name in fit.idata["posterior"].data_vars if not str(name).startswith(("b_", "u_"))]
+    posterior = fit.idata["posterior"].to_dataset()[kept]
+    scalars: dict[str, Array] = {}
+    for name in kept:
+        values = posterior[name]
+        if str(name).startswith("cor_"):
+            a, b = (values[dim].to_numpy() for dim in values.dims[2:])
+            pairs = [(i, j) for i in range(len(a)) for j in range(i)]
+            scalars |= {f"{name}[{b[j]}, {a[i]}]": values.to_numpy()[..., i, j] for i, j in pairs}
+        elif values.ndim == 2:
+            scalars[str(name)] = values.to_numpy()
+        else:
+            labels = values[values.dims[2]].to_numpy()
+            scalars |= {f"{name}[{label}]": values.to_numpy()[..., k] for k, label in enumerate(labels)}
+    moving = {name: draws for name, draws in scalars.items() if np.ptp(draws) > 0 and "_c" not in name.split("[")[0]}
+    dims = ("chain", "draw")
+    tree = xr.DataTree.from_dict(
+        {
+            "posterior": xr.Dataset({name: (dims, draws) for name, draws in moving.items()}),
+            "log_prior": xr.Dataset({"priors": (dims, _log_prior(fit).reshape(chains, length))}),
+            "log_likelihood": xr.Dataset({"y": (dims, _log_likelihood(fit).reshape(chains, length))}),
+        }
+    )
+    found: pd.DataFrame = arviz_stats.psense_summary(tree)
+    found.index.name = "parameter"
+    return found.loc[:, ["prior", "likelihood", "diagnosis"]]
+
+
+def _log_prior(fit: Any) -> Array:
+    """Log density (S,) of the draws under the priors of coefficients, sds, correlations and the family's parameters."""
+    spec, size = fit.spec, int(np.prod(fit.effects.lead))
+    total = np.zeros(size)
+    if spec.coefs:
+        beta = fit.draws(prior_name("beta", spec)).reshape(size, -1)
+        total += sum(_density(prior, beta[:, k]) for k, prior in enumerate(spec.beta))
+    for group in spec.groups:
+        sd = fit.draws(prior_name("sd", group)).reshape(size, -1)
+        total += sum(_density(prior, sd[:, k]) for k, prior in enumerate(group.sd) if isinstance(prior, Prior))
+        if group.is_correlated:
+            cor = fit.draws(prior_name("cor", group)).reshape(size, len(group.coefs), -1)
+            total += (group.eta - 1) * np.linalg.slogdet(cor)[1]
+    return total + sum(_density(prior, fit.draws(name).reshape(size)) for name, prior in spec.parameters.items())
+
+
+def _density(prior: Prior, values: Array) -> Array:
+    return np.zeros(len(values)) if prior.name in ("Flat", "HalfFlat") else np.asarray(prior.log_density(values))
+
+
+def _log_likelihood(fit: Any) -> Array:
+    """Log likelihood (S,) of all rows, given coefficients and group effects."""
+    spec, design = fit.spec, fit.design
+    predictor = Predictor(fit, of_design(design), "error")
+    parameters = {name: fit.draws(name).reshape(-1) for name in spec.parameters}
+    total = np.zeros(predictor.size)
+    for places, eta in predictor.chunks():
+        rows = Rows(
+            design.y[places][:, None],
+            None if design.weights is None else design.weights[places][:, None],
+            None if design.trials is None else design.trials[places][:, None],
+        )
+        total += spec.family.log_density(spec.family.link, eta, parameters, rows).sum(axis=0)
+    return total
