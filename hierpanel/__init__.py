@@ -17,13 +17,12 @@ from hierpanel.errors import (
     RouteError,
 )
 from hierpanel.formula import parse
-from hierpanel.model import Model, fit
+from hierpanel.model import Model, fit, load
 from hierpanel.pooling import Pooling, pooling
 from hierpanel.results.contrasts import comparisons, datagrid, predictions, slopes
 from hierpanel.results.describe import PanelDescription, describe_panel
 from hierpanel.results.fit import Fit
 from hierpanel.results.loo import compare
-from hierpanel.results.store import load
 from hierpanel.spec import Prior, family
 
 __version__ = "0.1.0"

@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from hierpanel.data import frame as frames
 from hierpanel.data import reading
 from hierpanel.errors import FitError, FormulaError, RouteError
 from hierpanel.formula import Formula, namespace, parse
+from hierpanel.results import store
 from hierpanel.results.explain import PriorSummary, explain, prior_summary
 from hierpanel.results.fit import Fit
 from hierpanel.spec import Family, ModelSpec
@@ -93,6 +95,7 @@ class Model:
         reading.refuse_words(parsed, scope)
         found = reading.read(parsed, reading.source(parsed, self.names, data, panel, weights), self.names)
         self.source, self.coder, self.design, self.term_of = found.source, found.coder, found.design, found.term_of
+        self.options = {"family": chosen, "priors": priors, "center": center, "panel": panel, "weights": weights}
         self.spec = specs.build(
             parsed, found.frame, found.design, chosen, priors, center, panel=_panel_facts(found), notes=found.notes
         )
@@ -163,6 +166,25 @@ class Model:
         _check_memory(effects_memory)
         if parameterization not in ("noncentered", "centered"):
             raise FitError(f"parameterization is 'noncentered' or 'centered', not {parameterization!r}")
+        of_nuts = (cores, target_accept, parameterization)
+        found = self._fit(method, draws, chains, tune, seed, of_nuts, effects_memory, progress)
+        asked: dict[str, Any] = {"method": method, "draws": draws, "chains": chains, "tune": tune, "seed": seed}
+        asked |= dict(zip(("cores", "target_accept", "parameterization"), of_nuts, strict=True))
+        asked |= {"effects_memory": effects_memory, "progress": progress}
+        return replace(found, options=self.options | asked, refit=_refit)
+
+    def _fit(
+        self,
+        method: Method,
+        draws: int,
+        chains: int,
+        tune: int,
+        seed: int | None,
+        of_nuts: tuple[int | None, float | None, Literal["noncentered", "centered"]],
+        effects_memory: float,
+        progress: bool,
+    ) -> Fit:
+        cores, target_accept, parameterization = of_nuts
         reason = ""
         if method != "nuts":
             if method == "marginal" and (target_accept is not None or parameterization != "noncentered"):
@@ -355,6 +377,37 @@ def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
         name: value for name, value in options.items() if name in MODEL_OPTIONS and (name, value) != ("env", None)
     }
     return of_model, {name: value for name, value in options.items() if name in FIT_OPTIONS}
+
+
+def load(path: Any, env: Mapping[str, Any] | None = None) -> Fit:
+    """Read a fit that `Fit.save` wrote; nothing in the file is run.
+
+    Parameters
+    ----------
+    path : str or path
+    env : mapping, optional
+        Functions and constants that the formula names, other than NumPy's; a file does not hold them, and predictions
+        of other rows need them.
+
+    Raises
+    ------
+    FileError
+        If there is no such file, or it is not a hierpanel fit.
+    """
+    found: Fit = store.load(path, env)
+    return replace(found, refit=_refit)
+
+
+def _refit(formula: Formula, data: Any, env: Mapping[str, Any], inherited: Mapping[str, Any], **options: Any) -> Fit:
+    """Fit a changed model; priors of what it no longer has are left out."""
+    of_model, of_fit = split_options(options)
+    of_model["env"] = dict(env) | caller_scope()
+    if inherited:
+        known = Model(formula, data, **{k: v for k, v in of_model.items() if k != "priors"}).spec.priors()
+        short = {key.split("[")[0] for key in known}
+        kept = {key: prior for key, prior in inherited.items() if key in known or key in short}
+        of_model["priors"] = kept | dict(of_model.get("priors") or {})
+    return Model(formula, data, **of_model).fit(**of_fit)
 
 
 def caller_scope() -> dict[str, Any]:

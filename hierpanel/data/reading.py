@@ -1,7 +1,7 @@
 """A formula and a table come in; a `Reading` goes out: the design, and a `Coder` that codes other rows the same way."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,13 @@ class Source:
     """What a model was read from: all rows of the columns that it uses, the panel and the weights as they were given.
 
     table : DataFrame; panel : (unit, time, step) or None; weights : a column's name, an array, or None.
+    given : the whole table as it was given, for another model of it; None in a fit from a file.
     """
 
     table: pd.DataFrame
     panel: tuple[str, str, Any] | None
     weights: Any
+    given: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ def source(formula: Formula, names: Names, data: Any, panel: Any, weights: Any) 
     is_asked = panel is not None or bool(_words(formula))
     where = named(panel, data) if is_asked else None
     wanted = [*names.columns, *(where or ())[:2], *_weights_column(weights, available), *names.shifted]
-    return Source(to_table(data, list(dict.fromkeys(wanted))), where, weights)
+    return Source(to_table(data, list(dict.fromkeys(wanted))), where, weights, data)
 
 
 def read(formula: Formula, given: Source, names: Names) -> Reading:

@@ -1,5 +1,6 @@
 """A `Fit` or a spec comes in; what the model expects to see, before and after, and how priors matter, go out."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,13 @@ def sensitivity(fit: Any) -> pd.DataFrame:
             "log_likelihood": xr.Dataset({"y": (dims, _log_likelihood(fit).reshape(chains, length))}),
         }
     )
-    found: pd.DataFrame = arviz_stats.psense_summary(tree)
+    log = logging.getLogger("arviz_stats")
+    level = log.level
+    log.setLevel(logging.ERROR)  # its hint on diagnoses is in the table
+    try:
+        found: pd.DataFrame = arviz_stats.psense_summary(tree)
+    finally:
+        log.setLevel(level)
     found.index.name = "parameter"
     return found.loc[:, ["prior", "likelihood", "diagnosis"]]
 

@@ -14,6 +14,7 @@ from hierpanel.data.design import Design, GroupDesign
 from hierpanel.data.reading import Coder, Source
 from hierpanel.errors import FitError, FormulaError
 from hierpanel.formula import namespace
+from hierpanel.formula.update import changed
 from hierpanel.inference.diagnostics import diagnose
 from hierpanel.results import evidence, loo, store, tables
 from hierpanel.results.effects import GroupEffects
@@ -36,6 +37,7 @@ class Fit:
     method : ``"marginal"`` or ``"nuts"``; `reason` says why ``"auto"`` took NUTS.
     seconds : wall time of the fit; `timing` splits it up.
     source : what it was read from; coder : what codes other rows; env : the caller's functions, of a fit from a file.
+    options : of the model and of the fit, as they were given; refit : what `update` calls.
     """
 
     spec: ModelSpec
@@ -47,6 +49,8 @@ class Fit:
     source: Source | None = None
     coder: Coder | None = None
     env: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    refit: Callable[..., Any] | None = None
 
     # What a sampler must reach to go without a warning (Vehtari et al., 2021): R̂ and effective draws per chain.
     R_HAT, ESS_PER_CHAIN = 1.01, 100
@@ -481,6 +485,41 @@ class Fit:
         found = {name: values.mean(axis=(0, 1), keepdims=True) for name, values in self._draws().items()}
         return found | {f"b_{g.name}": self.effects.mean(g.name)[None, None] for g in self.spec.groups}
 
+    def update(self, formula: str | None = None, data: Any = None, **options: Any) -> Any:
+        """Fit a changed model: another formula, other data, other priors, the rest as before.
+
+        Parameters
+        ----------
+        formula : str, optional
+            ``"~ . + union"`` adds to this fit's formula, ``"~ . - hours - (1 | worker) + fe(worker)"`` takes away.
+        data : table, optional
+            Unless given, the table that this fit was given; of a fit from a file, the columns that it used.
+        **options
+            Those of `fit`; what is not stated stays. ``priors=`` are put over the earlier ones, key by key.
+
+        Returns
+        -------
+        Fit
+
+        Examples
+        --------
+        >>> import hierpanel as hp
+        >>> df = hp.datasets.load("wage_panel")
+        >>> fit = hp.fit("log_wage ~ union + (1 | worker)", df, draws=100, seed=1)
+        >>> list(fit.update("~ . + hours").params.index)
+        ['Intercept', 'union', 'hours']
+        """
+        if self.refit is None:
+            raise FitError("this fit was not made by hp.fit or Model.fit; fit the changed model by hp.fit")
+        new = self.spec.formula if formula is None else changed(self.spec.formula, formula)
+        if data is None and self.source is not None:
+            data = self.source.table if self.source.given is None else self.source.given
+        if data is None:
+            raise FitError("this fit does not hold the table that it was read from; give data=")
+        inherited = self.options.get("priors") or {}
+        env = self.coder.names.objects if self.coder is not None else self.env or {}
+        return self.refit(new, data, env, inherited, **(dict(self.options) | {"priors": None} | options))
+
     def save(self, path: Any) -> None:
         """Write the fit to one netCDF file that ``hp.load(path)`` reads back; nothing in it is executable."""
         store.save(self, path)
@@ -507,7 +546,9 @@ class Fit:
     def __getstate__(self) -> dict[str, Any]:
         groups = {name: node.to_dataset() for name, node in self.idata.children.items()}
         # a coder holds the caller's functions, which may not pickle; it is made anew from the source
-        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"idata": groups, "coder": None}
+        source = None if self.source is None else replace(self.source, given=None)
+        kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return kept | {"idata": groups, "coder": None, "source": source}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         import xarray as xr

@@ -15,6 +15,7 @@ from hierpanel.errors import FileError
 from hierpanel.formula import parse
 from hierpanel.results import stored_table
 from hierpanel.spec import GroupSpec, ModelSpec, PanelSpec, Prior, family
+from hierpanel.spec.priors import as_prior, is_number
 
 FORMAT = 3
 KEY = "hierpanel"
@@ -49,6 +50,7 @@ def save(fit: Any, path: str | os.PathLike[str]) -> None:
             "timing": dict(fit.timing),
             "reason": fit.reason,
             "source": read_from,
+            "options": _options_to_json(fit.options),
         }
     )
     tree.to_netcdf(target, engine="h5netcdf")
@@ -65,19 +67,7 @@ def writable(path: str | os.PathLike[str]) -> Path:
 
 
 def load(path: str | os.PathLike[str], env: Mapping[str, Any] | None = None) -> Any:
-    """Read a fit that ``Fit.save`` wrote.
-
-    Parameters
-    ----------
-    env : mapping, optional
-        Functions and constants that the formula names, other than NumPy's; a file does not hold them, and predictions
-        of other rows need them.
-
-    Raises
-    ------
-    FileError
-        If there is no such file, or it is not a hierpanel fit.
-    """
+    """Read a fit that ``Fit.save`` wrote; see `hierpanel.load`."""
     import xarray as xr
 
     from hierpanel.results.fit import Fit
@@ -100,7 +90,7 @@ def load(path: str | os.PathLike[str], env: Mapping[str, Any] | None = None) -> 
         spec = _spec_from_json(stored["spec"])
         groups = {name: node.to_dataset() for name, node in tree.children.items()}
         design = _design(spec, stored, groups["constant_data"], groups["observed_data"], groups.pop("rows"))
-        read_from = stored["source"]
+        options, read_from = _options_from_json(stored["options"]), stored["source"]
         given = None if read_from is None else stored_table.from_dataset(groups.pop("source"), read_from)
     except FileError:
         raise
@@ -115,6 +105,7 @@ def load(path: str | os.PathLike[str], env: Mapping[str, Any] | None = None) -> 
         stored["reason"],
         source=given,
         env=env,
+        options=options,
     )
 
 
@@ -185,6 +176,26 @@ def _spec_from_json(stored: Mapping[str, Any]) -> ModelSpec:
         joined=stored["joined"],
         panel=None if stored["panel"] is None else PanelSpec(**stored["panel"]),
     )
+
+
+def _options_to_json(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a fit; not the caller's functions, and an array of weights stands with the table."""
+    plain = {name: value for name, value in options.items() if name not in ("family", "priors", "env", "weights")}
+    weights = options.get("weights")
+    found = plain | ({"weights": weights} if isinstance(weights, str) else {})
+    if "family" in options:
+        found["family"] = [options["family"].name, options["family"].link.name]
+    priors = {
+        key: as_prior(prior, key) if not is_number(prior) else float(prior)
+        for key, prior in (options.get("priors") or {}).items()
+    }
+    return found | {"priors": {key: _prior_to_json(prior) for key, prior in priors.items()}}
+
+
+def _options_from_json(stored: Mapping[str, Any]) -> dict[str, Any]:
+    priors = {key: _prior_from_json(prior) for key, prior in stored["priors"].items()}
+    found = dict(stored) | {"priors": priors or None}
+    return found | ({"family": family(*stored["family"])} if "family" in stored else {})
 
 
 def _prior_to_json(prior: Prior | float) -> Any:
