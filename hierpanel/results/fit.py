@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,14 +18,16 @@ from hierpanel.formula.update import changed
 from hierpanel.inference.diagnostics import diagnose
 from hierpanel.results import evidence, loo, store, tables
 from hierpanel.results.effects import GroupEffects
+from hierpanel.results.panel_answers import PanelAnswers
 from hierpanel.results.plots import Plots
+from hierpanel.results.predictions import Predictions
 from hierpanel.results.summary import Summary
-from hierpanel.results.variance import panel_r2, variances
+from hierpanel.results.variance import variances
 from hierpanel.spec import ModelSpec
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Fit:
+class Fit(PanelAnswers, Predictions):
     """The posterior of a model.
 
     Attributes
@@ -219,204 +221,6 @@ class Fit:
         if not shares:
             raise FitError(f"no R²: family {self.spec.family.name} has no residual variance on the link scale")
         return tables.named(shares, "r2", prob)
-
-    def r2_panel(self, by: str | None = None, prob: float = 0.95) -> pd.DataFrame:
-        """Return R² within, between and overall of the coefficients, by linearmodels' definitions, as posteriors.
-
-        Each is 1 - Σe²/Σ(y - ȳ)² of e = y - Xβ: of deviations from unit means, of unit means, and of rows. They measure
-        the coefficients alone, group effects left out, and can be negative; `r2` counts the effects too.
-
-        Parameters
-        ----------
-        by : grouping factor; the panel's unit unless given, or the only factor of the model
-
-        Raises
-        ------
-        FitError
-            Without units, without coefficients, or for a family with a link.
-
-        Examples
-        --------
-        >>> import hierpanel as hp
-        >>> df = hp.datasets.load("wage_panel")
-        >>> fit = hp.fit("log_wage ~ union + (1 | worker)", df, panel=("worker", "year"), draws=100, seed=1)
-        >>> list(fit.r2_panel().index)
-        ['within', 'between', 'overall']
-        """
-        if not self.spec.family.location or not self.spec.coefs:
-            raise FitError("R² within, between and overall are of the coefficients of a gaussian or student_t response")
-        if by is None and self.design.units is not None:
-            codes = self.design.units
-        elif by is None and len(self.design.groups) == 1:
-            codes = self.design.groups[0].codes
-        elif by is None:
-            raise FitError(
-                "R² within and between are by unit: give panel=(unit, time) to the model, or by= a factor here"
-            )
-        else:
-            codes = self._group(by).codes
-        return tables.named(panel_r2(self.design, codes, self.draws("beta")), "r2", prob)
-
-    def shrinkage(
-        self, group: str, coef: str | None = None, *, top: int | None = None, prob: float = 0.95
-    ) -> pd.DataFrame:
-        """Return each unit's own estimate beside what partial pooling makes of it, with its rank.
-
-        Parameters
-        ----------
-        group : grouping factor
-        coef : column that varies by it; its first unless given
-        top : units that count as the top, for ``p_top``; a tenth of them unless given
-        prob : probability of the intervals
-
-        Returns
-        -------
-        DataFrame by level
-            ``rows``; ``own``: least squares on the unit's rows alone, what the rest of the model says of them taken off
-            (NaN where they cannot tell); ``pooled``: the population's coefficient; ``reliability``: the share of the
-            unit's own estimate in its posterior mean, sd²/(sd² + sigma²/rows) for a varying intercept; ``mean``,
-            ``sd``, ``lower``, ``upper`` of the posterior of beta + b; ``rank``: posterior mean rank, 1 for the largest,
-            with ``rank_lower`` and ``rank_upper``; ``p_top``: probability of being among the ``top`` largest.
-
-        Examples
-        --------
-        >>> import hierpanel as hp
-        >>> fit = hp.fit("yield_ ~ (1 | batch)", hp.datasets.load("dyestuff"), draws=200, seed=1)
-        >>> fit.shrinkage("batch", top=1)["rows"].tolist()
-        [5, 5, 5, 5, 5, 5]
-        """
-        from hierpanel.results import shrinkage
-
-        self._group(group)
-        tables.check_prob(prob)
-        return shrinkage.table(self, group, coef, top, prob)
-
-    def fe_vs_re(
-        self,
-        rope: float | Mapping[str, float] | None = None,
-        *,
-        at: Mapping[str, float] | None = None,
-        prob: float = 0.95,
-    ) -> Any:
-        """Answer "fixed or random effects?" from this one fit, whose regressors are split into within and between.
-
-        Parameters
-        ----------
-        rope : the largest difference between - within that counts as none, for all regressors or by regressor; unless
-            given, a tenth of an sd of the response for one sd of the regressor
-        at : values of the variance components, such as ``{"sd_worker": 0.33, "sigma": 0.35}``, at which Wald's test is
-            taken; their posterior means unless given
-        prob : probability of the intervals
-
-        Returns
-        -------
-        FixedOrRandom
-            with ``table``, ``statistic``, ``df``, ``p``, ``verdict`` and ``limits``; it prints itself. At the same
-            variance components the statistic is that of plm's ``phtest(method="aux")`` in a balanced panel.
-
-        Raises
-        ------
-        FitError
-            Where no regressor has both a within and a between column; the message says what to write.
-
-        Examples
-        --------
-        >>> import hierpanel as hp
-        >>> df = hp.datasets.load("wage_panel")
-        >>> formula = "log_wage ~ mundlak(union + married) + (1 | worker)"
-        >>> fit = hp.fit(formula, df, panel=("worker", "year"), draws=200, seed=1)
-        >>> fit.fe_vs_re().df
-        2
-        """
-        from hierpanel.results.hausman import fixed_or_random
-
-        return fixed_or_random(self, rope, at, prob)
-
-    def predict(
-        self,
-        data: Any = None,
-        *,
-        kind: Literal["mean", "linear", "response"] = "mean",
-        new_groups: Literal["sample", "population", "error"] = "error",
-        prob: float = 0.95,
-        draws: bool = False,
-        transform: Callable[[np.ndarray], np.ndarray] | None = None,
-        seed: int = 0,
-    ) -> Any:
-        """Predict the rows of the fit, or other rows.
-
-        Parameters
-        ----------
-        data : table
-            Other rows; unless given, those of the fit. Known units keep their effects in new periods too. Rows in which
-            something is missing, the unit's name included, keep their place and get NaN.
-        kind : str
-            ``"mean"``: the expected response given the parameters, group effects included; ``"linear"``: the linear
-            predictor; ``"response"``: a new response, residual included.
-        new_groups : str
-            Units that the fit has not seen: ``"error"``; ``"sample"``: their effects are drawn from the distribution of
-            units, once for each unit, with their correlations; ``"population"``: their effects are 0.
-        prob : probability of the equal-tailed intervals
-        draws : bool
-            Return draws, not a table.
-        transform : function, optional
-            Of the response, such as ``np.exp`` for wages in a model of log wages: with ``kind="mean"`` the expected
-            transformed response (gaussian), with ``"response"`` transformed responses. Never of a mean.
-        seed : of what is drawn here; the same seed gives the same predictions
-
-        Returns
-        -------
-        DataFrame
-            ``mean``, ``sd``, ``lower``, ``upper`` under the data's index; or, with ``draws=True``, a DataArray
-            (chain, draw, row).
-
-        Raises
-        ------
-        DataError
-            For a missing column, units that the fit has not seen, and levels of a common factor that it has not seen.
-
-        Examples
-        --------
-        >>> import hierpanel as hp
-        >>> df = hp.datasets.load("sleepstudy")
-        >>> fit = hp.fit("reaction ~ days + (days | subject)", df, draws=200, seed=1)
-        >>> table = fit.predict({"days": [10, 10], "subject": [308, 999]}, new_groups="sample")
-        >>> bool(table["sd"][1] > table["sd"][0])
-        True
-        """
-        from hierpanel.results.predict import predict
-
-        return predict(self, data, kind, new_groups, prob, draws, transform, seed)
-
-    def posterior_predictive(self, draws: int | None = None, seed: int = 0) -> Any:
-        """Draw new responses of the fit's rows: what the model would expect to see again.
-
-        Parameters
-        ----------
-        draws : about how many, evenly spaced over the chains; all of them unless given
-
-        Returns
-        -------
-        DataArray (chain, draw, row)
-        """
-        from hierpanel.results.checks import posterior_predictive
-
-        return posterior_predictive(self, draws, seed)
-
-    def sensitivity(self) -> pd.DataFrame:
-        """Say whether priors matter, by power-scaling (Kallioinen et al., 2024; ArviZ's psense).
-
-        The posterior is reweighted as if the priors of coefficients, sds, correlations and residual, or the likelihood,
-        were raised to powers near 1. What moves with the priors depends on them; with ``prior`` above 0.05 and
-        ``likelihood`` above it too, prior and data may disagree.
-
-        Returns
-        -------
-        DataFrame by parameter: ``prior``, ``likelihood`` (sensitivities), ``diagnosis``
-        """
-        from hierpanel.results.checks import sensitivity
-
-        return sensitivity(self)
 
     # statsmodels' words ------------------------------------------------------------------------------------------
 
