@@ -22,7 +22,10 @@ from hierpanel.pooling import Pooling, pooling
 from hierpanel.results.contrasts import comparisons, datagrid, predictions, slopes
 from hierpanel.results.describe import PanelDescription, describe_panel
 from hierpanel.results.fit import Fit
+from hierpanel.results.journal import table
+from hierpanel.results.journal_table import JournalTable
 from hierpanel.results.loo import compare
+from hierpanel.simulate import simulate
 from hierpanel.spec import Prior, family
 
 __version__ = "0.1.0"
@@ -34,6 +37,7 @@ __all__ = [
     "FitError",
     "FormulaError",
     "HierpanelError",
+    "JournalTable",
     "Model",
     "PanelDescription",
     "Pooling",
@@ -51,5 +55,7 @@ __all__ = [
     "parse",
     "pooling",
     "predictions",
+    "simulate",
     "slopes",
+    "table",
 ]

@@ -95,6 +95,7 @@ class Model:
         reading.refuse_words(parsed, scope)
         found = reading.read(parsed, reading.source(parsed, self.names, data, panel, weights), self.names)
         self.source, self.coder, self.design, self.term_of = found.source, found.coder, found.design, found.term_of
+        self.kept = found.frame.kept
         self.options = {"family": chosen, "priors": priors, "center": center, "panel": panel, "weights": weights}
         self.spec = specs.build(
             parsed, found.frame, found.design, chosen, priors, center, panel=_panel_facts(found), notes=found.notes
@@ -333,6 +334,17 @@ class Model:
         from hierpanel.results.checks import prior_predictive
 
         return prior_predictive(self.spec, self.design, draws, seed)
+
+    def equation(self, priors: bool = True) -> Any:
+        """Return the model in LaTeX, with its priors; a string that shows itself as mathematics in a notebook.
+
+        Parameters
+        ----------
+        priors : whether to state them
+        """
+        from hierpanel.results.equation import equation
+
+        return equation(self.spec, priors)
 
     def explain(self) -> str:
         """Say in words what will be estimated, from which rows, with how many parameters, and by which route."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from hierpanel.data.frame import column_names, to_table
 from hierpanel.data.within import demean
 from hierpanel.errors import FormulaError
 from hierpanel.formula import Formula, parse
@@ -114,19 +115,37 @@ def pooling(formula: str | Formula, data: Any, group: str, **options: Any) -> Po
         )
     of_model, of_fit = split_options(options)
     of_model.setdefault("env", caller_scope())
-    models = {"complete": Model(parsed, data, **of_model)}
-    models["partial"] = Model(_with(parsed, group, Block(True, ())), data, **of_model)
-    lost = _without_variation(models["partial"], group)
+    partial = Model(_with(parsed, group, Block(True, ())), data, **of_model)
+    if partial.spec.n < partial.spec.n_total - partial.spec.joined:
+        data = _rows_of(partial, data)  # the rows of all three, those without a unit left out too
+        partial = Model(_with(parsed, group, Block(True, ())), data, **of_model)
+    lost = _without_variation(partial, group)
     unpooled = replace(
         parsed, terms=tuple(term for k, term in enumerate(parsed.terms) if k not in lost), intercept=True
     )
-    models["none"] = Model(_with(unpooled, group, Block(True, (), fixed=True)), data, **of_model)
+    models = {
+        "complete": _model(parsed, data, of_model),
+        "none": _model(_with(unpooled, group, Block(True, (), fixed=True)), data, of_model),
+        "partial": partial,
+    }
     fits = {name: models[name].fit(**of_fit) for name in ("complete", "none", "partial")}
     left_out = ", ".join(":".join(parsed.terms[k]) for k in lost)
     notes = (f"Without pooling {left_out} cannot be told from the intercepts of {group}, and is left out.",) * bool(
         lost
     )
     return Pooling(group, fits, _table(fits), compare(fits), notes)
+
+
+def _model(formula: Formula, data: Any, options: Mapping[str, Any]) -> Model:
+    """A model with those of the priors that it has a place for."""
+    model = Model(formula, data, **{name: value for name, value in options.items() if name != "priors"})
+    priors = options.get("priors")
+    if not priors:
+        return model
+    known = set(model.spec.priors()) | {key.split("[")[0] for key in model.spec.priors()}
+    fixed = {f"sd_{g.name}" for g in model.spec.groups if g.is_fixed}
+    kept = {key: prior for key, prior in priors.items() if key in known and key.split("[")[0] not in fixed}
+    return Model(formula, data, **{**options, "priors": kept})
 
 
 def _with(formula: Formula, group: str, block: Block) -> Formula:
@@ -143,20 +162,31 @@ def _without_variation(model: Model, group: str) -> list[int]:
     return [place for place in places if all(g for g, own in zip(gone, model.term_of, strict=True) if own == place)]
 
 
+def _rows_of(model: Model, data: Any) -> Any:
+    """The rows that a model uses; all of them where lags look at the others."""
+    if model.coder.operators.shifts:
+        return data
+    return to_table(data, column_names(data)).loc[model.kept]
+
+
 def _table(fits: Mapping[str, Fit]) -> pd.DataFrame:
     columns = {}
     for name, fit in fits.items():
-        sds = fit.varcorr()
-        sds = sds[sds["sd"] > 0]
-        sds.index = pd.Index(
-            [
-                "sigma" if coef == "sigma" else f"sd_{group}" if coef == "Intercept" else coef
-                for group, coef, _ in sds.index
-            ]
-        )
-        both = pd.concat([pd.DataFrame(fit.fixef()), pd.DataFrame(sds)])
-        columns[name] = both[["mean", "sd"]]
+        rows = [pd.DataFrame(fit.fixef())] if fit.spec.coefs else []
+        if fit.spec.groups or fit.spec.parameters:
+            sds = fit.varcorr()
+            sds = sds[sds["sd"] > 0]
+            rows.append(pd.DataFrame(sds).set_axis([_label(*key) for key in sds.index]))
+        columns[name] = pd.concat(rows)[["mean", "sd"]]
     table = pd.concat(columns, axis=1)
-    table = table.loc[sorted(table.index, key=lambda name: (name == "sigma", name.startswith("sd_")))]
+    table = table.loc[sorted(table.index, key=lambda name: (name == "sigma", name.startswith(("sd_", "cor_"))))]
     table.index.name = "parameter"
     return table
+
+
+def _label(group: str, coef: str, other: str) -> str:
+    if group in ("Residual", "Family"):
+        return coef
+    if other:
+        return f"cor_{group}[{coef}, {other}]"
+    return f"sd_{group}" if coef == "Intercept" else f"sd_{group}[{coef}]"

@@ -33,6 +33,8 @@ ATTEMPTS = 5
 STUCK = 0.05
 # Proposals that k̂ and the evidence are taken from, at least.
 FEWEST = 400
+# fe() effects × draws above which their mean and variance over the rows are drawn without them.
+MANY = 20_000_000
 # A residual sd below this share of the response's sd is lost in the rounding of squares.
 EXPLAINED = 1e-5
 
@@ -241,14 +243,15 @@ def _fixed_sums(
 ) -> dict[str, Array]:
     """Return the row-weighted means of `fe()` effects and of their squares.
 
-    Of effects that are stored they are those of their draws. Of very many that are not, they are drawn from their own
-    distribution given ψ and β.
+    They are those of the effects' draws; of more than `MANY` numbers they are drawn from their own distribution given ψ
+    and β.
     """
     found: dict[str, Array] = {}
     for group, data in zip(spec.groups, design.groups, strict=True):
         if group.is_fixed:
             column, share = scales.fixed_column(group), data.rows / design.n
-            summed = None if group.name in state.effects else effects.totals_of(marginal, state, group.name, share)
+            many = group.name not in state.effects and group.levels * len(state.psi) > MANY
+            summed = effects.totals_of(marginal, state, group.name, share) if many else None
             if summed is not None:
                 means, squares = summed
                 found |= {f"mean_{group.name}": means.reshape(lead), f"square_{group.name}": squares.reshape(lead)}

@@ -165,10 +165,32 @@ class GroupEffects:
         )
         group = next(group for group in self.spec.groups if group.name == name)
         A = np.stack(uncentre(group, list(np.eye(len(group.coefs)))))
-        for start in range(0, group.levels, LEVELS):
-            levels = slice(start, min(start + LEVELS, group.levels))
+        blocks = [slice(start, min(start + LEVELS, group.levels)) for start in range(0, group.levels, LEVELS)]
+        M = self._fixed_mean(group)
+        given_mean = None if M is None else self._given_mean(group, M[keep], thin, blocks)
+        for levels in blocks:
             mean, covariance = effects.moments(self.marginal, thin, name, levels)
+            if given_mean is not None:
+                mean, covariance = given_mean(mean, covariance, levels)
             yield self._on_original_scale(name, mean, keep), A @ covariance @ A.T
+
+    def _given_mean(self, group: GroupSpec, M: Array, thin: effects.State, blocks: list[slice]) -> Any:
+        """Return what conditions means and covariances of effects on the row-weighted mean M (S,) of `fe()` effects."""
+        k, data = fixed_column(group), self.design.group(group.name)
+        share = data.rows / self.design.n
+        expected, variance = np.zeros(len(M)), np.zeros(len(M))
+        for levels in blocks:
+            mean, covariance = effects.moments(self.marginal, thin, group.name, levels)
+            expected += mean[:, :, k] @ share[levels]
+            variance += covariance[:, :, k, k] @ share[levels] ** 2
+
+        def given(mean: Array, covariance: Array, levels: slice) -> tuple[Array, Array]:
+            with_mean = covariance[..., k] * share[levels, None]  # covariance (S, levels, q) with M
+            gain = with_mean / variance[:, None, None]
+            moved = mean + gain * (M - expected)[:, None, None]
+            return moved, covariance - gain[..., :, None] * with_mean[..., None, :]
+
+        return given
 
     def _places(self, name: str, levels: Any) -> Array:
         data = self.design.group(name)

@@ -18,6 +18,7 @@ from hierpanel.formula.update import changed
 from hierpanel.inference.diagnostics import diagnose
 from hierpanel.results import evidence, loo, store, tables
 from hierpanel.results.effects import GroupEffects
+from hierpanel.results.maketables import Protocol
 from hierpanel.results.panel_answers import PanelAnswers
 from hierpanel.results.plots import Plots
 from hierpanel.results.predictions import Predictions
@@ -27,7 +28,7 @@ from hierpanel.spec import ModelSpec
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Fit(PanelAnswers, Predictions):
+class Fit(PanelAnswers, Predictions, Protocol):
     """The posterior of a model.
 
     Attributes

@@ -6,6 +6,7 @@ Econometrica 46, 69-85; Hausman and Taylor (1981), Econometrica 49, 1377-1398; W
 """
 
 import html
+import numbers
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -53,7 +54,7 @@ class FixedOrRandom:
             [
                 "Fixed or random effects: between less within",
                 shown.to_string(),
-                f"{self._test}.",
+                *textwrap.wrap(f"{self._test}.", 90),
                 *textwrap.wrap(self.verdict, 90),
                 *textwrap.wrap(self.limits, 90),
             ]
@@ -80,7 +81,7 @@ def fixed_or_random(
 ) -> FixedOrRandom:
     """Compare the between and within coefficients of a fit; see `Fit.fe_vs_re`."""
     tables.check_prob(prob)
-    found = _pairs(fit.spec.coefs)
+    found = _pairs(fit.spec)
     if not found:
         raise FitError(_remedy(fit))
     names = list(found)
@@ -96,7 +97,7 @@ def fixed_or_random(
     plain = tables.summarise(difference, pd.Index(names, name="regressor"), prob)
     table = pd.DataFrame(
         {
-            "within": [_coefficient(mean, fit.spec, name, pair) for name, pair in found.items()],
+            "within": [_coefficient(mean, fit.spec, pair) for pair in found.values()],
             "between": [mean[between] if within is not None else np.nan for within, between in found.values()],
             **{column: plain[column] for column in ("mean", "sd", "lower", "upper", "p_pos")},
             "rope": ropes,
@@ -114,26 +115,53 @@ def fixed_or_random(
     return FixedOrRandom(table, statistic, len(found), p, values, verdict, limits)
 
 
-def _pairs(coefs: tuple[str, ...]) -> dict[str, tuple[int | None, int]]:
+def _pairs(spec: ModelSpec) -> dict[str, tuple[int | None, int]]:
     """Regressor → places of its within and between coefficients; None where x itself stands beside between(x).
 
     With x itself, the coefficient of between(x) is the difference already.
     """
+    texts = spec.formula.column_expressions()[1:]
+    used = [word for text in texts for word in words.words_in(text) if word.kind == "between"]
+    if any(word.kind == words.INITIAL for text in texts for word in words.words_in(text)):  # it adds unit means
+        plain = [term[0] for term in spec.formula.terms if len(term) == 1 and not words.words_in(term[0])]
+        used += [word for text in plain for word in words.words_in(f"between({text})")]
+    several = len({word.by for word in used}) > 1
     found: dict[str, tuple[int | None, int]] = {}
-    for place, name in enumerate(coefs):
-        if not name.startswith("between("):
+    for place, name in enumerate(spec.coefs):
+        word = max(
+            (w for w in used if name.startswith(words.column(w))), key=lambda w: len(words.column(w)), default=None
+        )
+        if word is None:
             continue
-        text, tail = name[: name.rindex(")") + 1], name[name.rindex(")") + 1 :]
-        word = words.words_in(text)[-1]
-        if name.replace("between(", "within(", 1) in coefs:
-            found[word.inner + tail] = coefs.index(name.replace("between(", "within(", 1)), place
-        elif word.inner + tail in coefs:
-            found[word.inner + tail] = None, place
+        tail, inner = name[len(words.column(word)) :], word.inner.replace("`", "")
+        label = f"{inner}, by={word.by}{tail}" if several and word.by is not None else inner + tail
+        within = "within" + name.removeprefix("between")
+        if within in spec.coefs:
+            found[label] = spec.coefs.index(within), place
+        elif inner + tail in spec.coefs:
+            found[label] = None, place
     return found
 
 
-def _coefficient(mean: Array, spec: ModelSpec, name: str, pair: tuple[int | None, int]) -> float:
-    return float(mean[pair[0]] if pair[0] is not None else mean[spec.coefs.index(name)])
+def _coefficient(mean: Array, spec: ModelSpec, pair: tuple[int | None, int]) -> float:
+    return float(mean[pair[0] if pair[0] is not None else _plain(spec, pair[1])])
+
+
+def _plain(spec: ModelSpec, between: int) -> int:
+    """The place of x, beside whose coefficient between(x) stands."""
+    name = spec.coefs[between]
+    return next(k for k, other in enumerate(spec.coefs) if _is_mean_of(name, other))
+
+
+def _is_mean_of(name: str, other: str) -> bool:
+    """Whether a column is called between(other), with a level or another column's name behind it, or by= inside."""
+    for cut in range(len(other), 0, -1):
+        inner, tail = other[:cut], other[cut:]
+        if name.startswith(f"between({inner}") and name.endswith(f"){tail}"):
+            middle = name[len(f"between({inner}") : len(name) - len(f"){tail}")]
+            if middle == "" or middle.startswith(", by="):
+                return True
+    return False
 
 
 def _ropes(fit: Any, found: Mapping[str, Any], rope: Any) -> Array:
@@ -145,9 +173,9 @@ def _ropes(fit: Any, found: Mapping[str, Any], rope: Any) -> Array:
     for name, (within, between) in found.items():
         given = rope.get(name) if isinstance(rope, Mapping) else rope
         if given is None:
-            x = X[:, fit.spec.coefs.index(name)] if within is None else X[:, within] + X[:, between]
+            x = X[:, _plain(fit.spec, between)] if within is None else X[:, within] + X[:, between]
             given = ROPE * fit.spec.scale / x.std()
-        if not isinstance(given, (int, float)) or isinstance(given, bool) or not given > 0:
+        if not isinstance(given, numbers.Real) or isinstance(given, bool) or not float(given) > 0:
             raise FitError(f"rope is the largest difference that counts as none, a positive number, not {given!r}")
         ropes.append(float(given))
     return np.array(ropes)
@@ -177,23 +205,29 @@ def _wald(fit: Any, C: Array, at: Mapping[str, float] | None) -> tuple[float, di
     half = np.linalg.solve(np.tril(L), (C @ compiled.to_beta_c[:, :p]).T)
     d = C @ (compiled.to_beta_c[:, :p] @ gamma + compiled.to_beta_c[:, p])
     last = solved.L[0, -1, :-1]
-    variance = (solved.s_yy[0] - last @ last) / (fit.spec.n - p)  # in units of sigma², as half is
+    # unit effects of fe() cost degrees of freedom as dummies do
+    dummies = sum(group.levels - fit.spec.has_intercept for group in fit.spec.groups if group.is_fixed)
+    variance = (solved.s_yy[0] - last @ last) / (fit.spec.n - p - dummies)  # in units of sigma², as half is
     return float(d @ np.linalg.solve(half.T @ half, d) / variance), values
 
 
 def _components(fit: Any, names: tuple[str, ...], at: Mapping[str, float]) -> dict[str, float]:
     """Each variance component's value: the one stated, or its posterior mean."""
-    short = {name.split("[")[0]: name for name in names}
-    stated = {short.get(key, key) if key not in names else key: value for key, value in at.items()}
-    for key in stated:
-        if key not in names:
+    stated: dict[str, float] = {}
+    for key, value in at.items():
+        name = next((one for one in (key, f"{key}[Intercept]", f"{key}[0]") if one in names), None)
+        if name is None:
             raise FitError(
                 f"at= names {key!r}, which is no variance component of this model; it has: {', '.join(names)}"
             )
-        if not isinstance(stated[key], (int, float)) or not stated[key] > 0:
-            raise FitError(f"at= puts {key} at a positive number, not {stated[key]!r}")
+        is_sd = not name.startswith("pcor_")
+        low, high = (0.0, np.inf) if is_sd else (-1.0, 1.0)
+        if not isinstance(value, numbers.Real) or isinstance(value, bool) or not low < float(value) < high:
+            where = "a positive number" if is_sd else "a number between -1 and 1"
+            raise FitError(f"at= puts {name} at {where}, not {value!r}")
+        stated[name] = float(value)
     middle = _posterior_means(fit)
-    return {name: float(stated.get(name, middle[name])) for name in names}
+    return {name: stated.get(name, middle[name]) for name in names}
 
 
 def _posterior_means(fit: Any) -> dict[str, float]:

@@ -38,7 +38,8 @@ class PanelAnswers:
         """
         if not self.spec.family.location or not self.spec.coefs:
             raise FitError("R² within, between and overall are of the coefficients of a gaussian or student_t response")
-        if by is None and self.design.units is not None:
+        is_panel = self.spec.panel is not None and by in (None, self.spec.panel.unit)
+        if is_panel and self.design.units is not None:
             codes = self.design.units
         elif by is None and len(self.design.groups) == 1:
             codes = self.design.groups[0].codes

@@ -1,5 +1,6 @@
 """A `Fit` comes in; a table of its units goes out: own estimate, pooled estimate, reliability, posterior, rank."""
 
+import numbers
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def table(fit: Any, group: str, coef: str | None, top: int | None, prob: float) 
     own = unpooled.shrinkage(fit, group, coef)
     J, k = len(data.levels), data.coefs.index(coef)
     top = max(1, round(J / 10)) if top is None else top
-    if not isinstance(top, int) or isinstance(top, bool) or not 1 <= top <= J:
+    if not isinstance(top, numbers.Integral) or isinstance(top, bool) or not 1 <= top <= J:
         raise FitError(f"top is a number of units from 1 to {J}, not {top!r}")
     posterior = fit.coef(group, prob).xs(coef, level="coef")[["mean", "sd", "lower", "upper"]]
     ranks = _ranks(fit.effects.of_column(group, k, RANKED))
@@ -71,8 +72,9 @@ def _reliability(fit: Any, data: GroupDesign, k: int) -> Array:
     w = np.ones(fit.design.n) if fit.design.weights is None else fit.design.weights
     if len(data.coefs) == 1:
         total, place = np.unique(np.bincount(data.codes, w * data.Z[:, 0] ** 2), return_inverse=True)
-        own = sd[:, 0] ** 2
-        return np.asarray((own / (own + sigma**2 / total[:, None])).mean(axis=1)[place])
+        keep = keep if len(total) * size > RANKED else np.arange(size)
+        own = sd[keep, 0] ** 2
+        return np.asarray((own / (own + sigma[keep] ** 2 / total[:, None])).mean(axis=1)[place])
     q = len(data.coefs)
     ZZ = np.array(
         [[np.bincount(data.codes, w * data.Z[:, i] * data.Z[:, j]) for i in range(q)] for j in range(q)]

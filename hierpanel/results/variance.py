@@ -70,10 +70,14 @@ def panel_r2(design: Design, codes: Array, beta: Array) -> dict[str, Array]:
     of_unit = total if design.weights is not None else np.ones(len(total))
     v = np.concatenate([-beta, np.ones((*beta.shape[:2], 1))], axis=2)
 
+    offset = centre[-1] if design.has_intercept else 0.0
+
     def share(columns: Array, weight: Array, away: Array | None) -> Array:
         """1 less the residual over the total sum of squares; `away` is the mean that columns were centred on."""
         middle = weight @ columns / weight.sum() if away is not None and design.has_intercept else np.zeros(len(centre))
         G = (columns - middle).T @ (weight[:, None] * (columns - middle))
+        if not G[-1, -1] > 1e-20 * (weight @ (columns[:, -1] - middle[-1] + offset) ** 2):
+            return np.full(beta.shape[:2], np.nan)  # the response does not vary
         residual = np.einsum("...i,ij,...j->...", v, G, v)
         if away is not None:
             residual = residual + weight.sum() * (v @ (middle + away)) ** 2
