@@ -355,7 +355,7 @@ class _Rows:
         summary = summary.set_axis(keys.index)
         if not head:
             summary = summary.drop(columns="p_pos")
-        found = pd.concat([pd.DataFrame(dict(head), index=keys.index), keys, summary], axis=1)
+        found = tables.Table(pd.concat([pd.DataFrame(dict(head), index=keys.index), keys, summary], axis=1))
         found.columns.name = f"{100 * prob:g} % equal-tailed"
         found.attrs = {"interval": "equal-tailed", "prob": prob, "units": self.units}
         return found
@@ -484,7 +484,7 @@ def _summary(values: Array, prob: float) -> pd.DataFrame:
 
 def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
     averaged = all(part.index.equals(pd.RangeIndex(len(part))) or len(part) == 1 for part in parts)
-    found = pd.concat(parts, ignore_index=averaged)
+    found = tables.Table(pd.concat(parts, ignore_index=averaged))
     found.columns.name, found.attrs = parts[0].columns.name, parts[0].attrs
     return found
 

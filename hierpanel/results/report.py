@@ -5,7 +5,12 @@ import html
 import io
 import math
 import os
+from collections.abc import Callable
+from functools import partial
+from importlib import metadata
 from typing import Any
+
+import numpy as np
 
 from hierpanel.errors import FitError
 from hierpanel.results import store
@@ -52,38 +57,83 @@ def page(fit: Any) -> str:
         fit.summary().as_html(),
         "<h2>What was estimated</h2>",
         *(f"<p>{html.escape(text)}</p>" for text in paragraphs(fit.spec, fit.design)[1:]),
-        *_shrinkage(fit),
+        *_section("Coefficients", _coefficients(fit)),
+        *_section("Units", _units(fit)),
+        *_section("Does the model see such data?", [_figure(lambda: fit.plot.ppc(), "Posterior predictive check")]),
         "<h2>Priors</h2>",
         f'<div class="scroll">{priors.table_html()}</div>',
     ]
     if implied := priors.implied_html():
         parts += ["<p>What they imply before the data (prior quantiles):</p>", f'<div class="scroll">{implied}</div>']
-    parts += ["<h2>Sampling</h2>", f"<p>{html.escape(_sampling(fit))}</p>", "</body></html>"]
+    parts += [
+        _figure(lambda: fit.plot.prior_posterior(), "Prior and posterior"),
+        "<h2>Sampling</h2>",
+        f"<p>{html.escape(_sampling(fit))}</p>",
+        _figure(lambda: fit.plot.rank(), "Ranks of the chains"),
+        "<h2>How to cite</h2>",
+        *(f"<p>{html.escape(text)}</p>" for text in _citations(fit)),
+        "</body></html>",
+    ]
     return "\n".join(parts)
 
 
-def _shrinkage(fit: Any) -> list[str]:
-    groups = [group for group in fit.spec.groups if not group.is_fixed]
-    if not groups:
-        return []
+def _section(title: str, parts: list[str]) -> list[str]:
+    """A heading and what stands under it; nothing without that. A sentence that repeats is said once."""
+    return [f"<h2>{title}</h2>", *dict.fromkeys(parts)] if parts else []
+
+
+def _coefficients(fit: Any) -> list[str]:
+    has_slopes = any(coef != "Intercept" for coef in fit.spec.coefs)
+    return [_figure(lambda: fit.plot.coefficients(), "Coefficients")] if has_slopes else []
+
+
+def _units(fit: Any) -> list[str]:
+    """How far units differ, and how far partial pooling moves each."""
+    parts = []
+    for group in fit.spec.groups:
+        for coef in group.coefs[:3]:
+            name = group.name
+            parts.append(_figure(partial(fit.plot.caterpillar, name, coef), f"{coef} by {name}, sorted"))
+            if not group.is_fixed:
+                parts.append(_figure(partial(fit.plot.shrinkage, name, coef), f"Shrinkage of {coef} by {name}"))
+    return parts
+
+
+def _figure(draw: Callable[[], Any], alt: str) -> str:
+    """Return a plot as an image within the page, or the sentence that says why there is none."""
     import matplotlib.pyplot as plt
 
-    parts = ["<h2>Shrinkage</h2>"]
-    for group in groups:
-        for coef in group.coefs[:3]:
-            try:
-                axes = fit.plot.shrinkage(group.name, coef)
-            except FitError as reason:
-                sentence = str(reason)
-                parts.append(f"<p>{html.escape(sentence[:1].upper() + sentence[1:])}.</p>")
-                continue
-            buffer = io.BytesIO()
-            axes.figure.savefig(buffer, format="png", dpi=110)
-            plt.close(axes.figure)
-            data = base64.b64encode(buffer.getvalue()).decode("ascii")
-            alt = html.escape(f"Shrinkage of {coef} by {group.name}")
-            parts.append(f'<p><img alt="{alt}" src="data:image/png;base64,{data}"></p>')
-    return list(dict.fromkeys(parts))  # what keeps one column of a factor from being shown often keeps them all
+    try:
+        axes = draw()
+    except FitError as reason:
+        sentence = str(reason)
+        return f"<p>{html.escape(sentence[:1].upper() + sentence[1:])}.</p>"
+    figure = np.ravel(np.asarray(axes, dtype=object))[0].figure
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    plt.close(figure)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<p><img alt="{html.escape(alt)}" src="data:image/png;base64,{data}"></p>'
+
+
+def _citations(fit: Any) -> list[str]:
+    """Name the software, and the methods that this fit rests on."""
+    version = metadata.version("hierpanel")
+    found = [
+        f"hierpanel {version}: Bayesian panel and multilevel regression from one line of formula (Python package). "
+        "Formulas in lme4's notation: Bates, Mächler, Bolker and Walker (2015), Journal of Statistical Software 67(1)."
+    ]
+    if fit.method == "nuts":
+        found.append(
+            "Sampled by nutpie (NUTS: Hoffman and Gelman, 2014, JMLR 15) on a PyMC model (Abril-Pla et al., 2023)."
+        )
+    else:
+        found.append(
+            "Coefficients and group effects integrated out exactly; variance parameters by independence Metropolis "
+            "chains, checked by Pareto k̂ (Vehtari et al., 2024, JMLR 25)."
+        )
+    found.append("R̂ and effective sample sizes: Vehtari et al. (2021), Bayesian Analysis 16(2). R²: Johnson (2014).")
+    return found
 
 
 def _sampling(fit: Any) -> str:

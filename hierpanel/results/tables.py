@@ -33,7 +33,7 @@ class Table(pd.DataFrame):
     def rounded(self) -> pd.DataFrame:
         """Return the cells as they are printed."""
         if tuple(self.columns) != COLUMNS:
-            return pd.DataFrame(self)
+            return self._partly_rounded()
         found = pd.DataFrame(
             {
                 **{
@@ -47,6 +47,17 @@ class Table(pd.DataFrame):
             index=self.index,
         )
         found.columns.name = self.columns.name
+        return found
+
+    def _partly_rounded(self) -> pd.DataFrame:
+        """Round the columns of a summary that are there; long tables are left as they are."""
+        found = pd.DataFrame(self)
+        if "sd" not in found or len(found) > 200:
+            return found
+        for name in (name for name in COLUMNS[:4] if name in found):
+            found[name] = [number(value, sd) for value, sd in zip(self[name], self["sd"], strict=True)]
+        if "p_pos" in found:
+            found["p_pos"] = [f"{value:.3f}" for value in self["p_pos"]]
         return found
 
     def __repr__(self) -> str:
