@@ -169,19 +169,20 @@ def _shifted_among(
     others: pd.DataFrame | None,
 ) -> list[Derived]:
     """Work out shifts for new rows, which look at the new rows (as `others` has them), then at the rows of the fit."""
-    new = panel.match(table)
     seen = table if others is None else others
+    around = panel.match(seen)
+    new = around if others is None else around.match(table)
     parts = [
         pd.DataFrame({n: _as_numbers(rows[n]) if _is_number(raw[n]) else rows[n] for n in raw}, index=rows.index)
         for rows in (seen, table)
     ]
     both = pd.concat([raw, *parts], ignore_index=True)
-    replaced_by = new.rows_at(panel.codes, panel.periods) >= 0
+    replaced_by = around.rows_at(panel.codes, panel.periods) >= 0
     hidden = np.concatenate([replaced_by, np.zeros(len(seen), bool), np.ones(len(table), bool)])
     joint = replace(
         new,
-        codes=np.concatenate([panel.codes, new.codes, new.codes]),
-        periods=np.concatenate([panel.periods, new.periods, new.periods]),
+        codes=np.concatenate([panel.codes, around.codes, new.codes]),
+        periods=np.concatenate([panel.periods, around.periods, new.periods]),
         hidden=hidden,
     )
     found = []

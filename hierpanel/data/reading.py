@@ -68,15 +68,20 @@ class NewRows:
 
 @dataclass(frozen=True)
 class Coder:
-    """What codes other rows: how the columns were coded, what the panel's words remember, and the factors' levels."""
+    """What codes other rows: how the columns were coded, what the panel's words remember, and the factors' levels.
+
+    kinds : column → what units are named by: "i" whole numbers, "f" floats, "day" dates, "time" dates with a time.
+    kept : (n_total,) rows of the table that are rows of the fit.
+    """
 
     formula: Formula
     names: Names
     encoders: Encoders
     operators: operators.Operators
     levels: tuple[pd.Index, ...]
-    whole: frozenset[str]
+    kinds: Mapping[str, str]
     weights: str | None
+    kept: Array
 
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that other rows must have."""
@@ -105,8 +110,8 @@ class Coder:
             For a missing column, and a level of a common factor that the fit has not seen.
         """
         available = column_names(data)
-        of_trials = self._trials() if trials else ""
-        wanted = [*self.columns(), *(syntax.names_used(syntax.parse_tree(of_trials))[0] if of_trials else ())]
+        trials = trials and bool(self._trials())
+        wanted = [*self.columns(), *(self.columns_of_trials() if trials else ())]
         for name in wanted:
             if name not in available:
                 raise DataError(f"the table has no column {name!r}; the columns are: {', '.join(available)}")
@@ -127,8 +132,8 @@ class Coder:
             X=self.encoders.common.matrix(rows, objects),
             groups=tuple(self._group(k, rows) for k in range(len(self.formula.groups))),
             offset=offset,
-            trials=values_of(of_trials, rows, objects).to_numpy(dtype=float) if of_trials else None,
-            weights=rows[weights].to_numpy(dtype=float) if weights else None,
+            trials=self._number_of_trials(rows) if trials else None,
+            weights=_weights(weights, frame) if weights else None,
         )
 
     def _nothing(self, table: pd.DataFrame) -> NewRows:
@@ -144,9 +149,7 @@ class Coder:
 
     def _group(self, number: int, rows: pd.DataFrame) -> NewGroup:
         factor, known = self.formula.groups[number].factor, self.levels[number]
-        # a column of whole numbers that holds NaN in other rows is one of floats there
-        same = rows.assign(**{name: rows[name].astype(np.int64) for name in factor if self._is_whole(rows, name)})
-        codes, labels = factorize(factor, same)
+        codes, labels = factorize(factor, rows.assign(**{name: self._as_in_fit(rows[name]) for name in factor}))
         place = known.get_indexer(labels)
         new = labels[place < 0]
         place[place < 0] = len(known) + np.arange(len(new))
@@ -154,13 +157,43 @@ class Coder:
         Z = [encoder.matrix(rows, objects) for encoder in self.encoders.blocks[number]]
         return NewGroup(place[codes], len(known), new, np.concatenate(Z, axis=1))
 
-    def _is_whole(self, rows: pd.DataFrame, name: str) -> bool:
-        values = rows[name]
-        return name in self.whole and values.dtype.kind == "f" and bool((values == values.round()).all())
+    def _as_in_fit(self, values: pd.Series) -> pd.Series:
+        """Units that are written as those of the fit: 2 and 2.0 are one, and so are a day and its midnight."""
+        kind, is_float = self.kinds.get(str(values.name), ""), values.dtype.kind == "f"
+        if kind == "i" and is_float and bool((values == values.round()).all()):
+            return values.astype(np.int64)
+        if kind == "f" and values.dtype.kind == "i":
+            return values.astype(float)
+        if kind in ("day", "time") and values.dtype.kind == "M":
+            return values.map(lambda when: str(when)[:10] if kind == "day" and when == when.normalize() else str(when))
+        return values
 
     def _trials(self) -> str:
         tree = syntax.parse_tree(self.formula.response)
         return syntax.unparse(tree.args[1]) if type(tree).__name__ == "Call" and len(tree.args) == 2 else ""
+
+    def columns_of_trials(self) -> tuple[str, ...]:
+        """Columns that the number of trials is worked out from."""
+        text = self._trials()
+        used = sorted(syntax.names_used(syntax.parse_tree(text))[0]) if text else []
+        return tuple(name for name in used if name not in self.names.objects)
+
+    def _number_of_trials(self, rows: pd.DataFrame) -> Array:
+        text = self._trials()
+        tree = syntax.parse_tree(text)
+        if type(tree).__name__ == "Literal":
+            found = np.full(len(rows), float(tree.value))
+        elif text in self.names.objects:
+            found = np.full(len(rows), float(self.names.objects[text]))
+        else:
+            is_arithmetic = type(tree).__name__ in ("Binary", "Unary", "Grouping")
+            values = values_of(f"I({text})" if is_arithmetic else text, rows, self.names.objects)
+            found = values.to_numpy(dtype=float)
+        bad = ~((found >= 1) & (found == np.round(found)))
+        if bad.any():
+            listed = ", ".join(map(str, rows.index[bad][:5]))
+            raise DataError(f"trials are whole numbers of 1 or more; {int(bad.sum())} are not (rows {listed})")
+        return found
 
 
 @dataclass(frozen=True)
@@ -237,8 +270,9 @@ def read(formula: Formula, given: Source, names: Names) -> Reading:
         encoders=encoders,
         operators=derived.operators,
         levels=tuple(group.levels for group in design.groups),
-        whole=frozenset(name for name in names.columns if derived.frame.table[name].dtype.kind == "i"),
+        kinds={name: _kind(derived.frame.table[name]) for group in formula.groups for name in group.factor},
         weights=given.weights if isinstance(given.weights, str) else None,
+        kept=frame.kept,
     )
     return Reading(
         source=given,
@@ -250,6 +284,12 @@ def read(formula: Formula, given: Source, names: Names) -> Reading:
         notes=(*derived.notes, *([lagged] if lagged else [])),
         lagged=lagged,
     )
+
+
+def _kind(values: pd.Series) -> str:
+    if values.dtype.kind == "M":
+        return "day" if bool((values == values.dt.normalize()).all()) else "time"
+    return str(values.dtype.kind)
 
 
 def refuse_words(formula: Formula, scope: Mapping[str, Any]) -> None:

@@ -363,12 +363,17 @@ def evaluate_again(part: Any, mask: "Mask") -> np.ndarray:
         return columns_of(values)
     _check_levels(part.name, values, mask.table)
     codes, found = pd.factorize(np.asarray(values))
-    place = {level: k for k, level in enumerate(part.levels)}  # by value: 2000.0 is the level 2000
-    unknown = sorted(str(level) for level in found if level not in place)
+    levels = [_named_level(level) for level in found]
+    place = {_named_level(level): k for k, level in enumerate(part.levels)}  # by value: 2000.0 is the level 2000
+    unknown = sorted(str(level) for level in levels if level not in place)
     if unknown:
         known = ", ".join(map(str, part.levels[:12])) + (", …" if len(part.levels) > 12 else "")
         raise DataError(f"{part.name} has levels that the fit has not seen: {', '.join(unknown[:5])}; it knows {known}")
-    return np.asarray(part.contrast_matrix.matrix[[place[level] for level in found]][codes], dtype=float)
+    return np.asarray(part.contrast_matrix.matrix[[place[level] for level in levels]][codes], dtype=float)
+
+
+def _named_level(level: Any) -> Any:
+    return str(level) if isinstance(level, pd.Interval) else level
 
 
 def _new_rows_environment(objects: Mapping[str, Any]) -> Any:

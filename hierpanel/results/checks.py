@@ -10,7 +10,7 @@ from hierpanel.compiler.scales import prior_name
 from hierpanel.data.design import Design
 from hierpanel.errors import FitError, PriorError
 from hierpanel.results.explain import prior_draws
-from hierpanel.results.predict import Predictor, of_design
+from hierpanel.results.predict import Predictor, of_design, row_coordinates
 from hierpanel.spec import ModelSpec, Prior, Rows
 
 Array = np.ndarray
@@ -60,11 +60,8 @@ def prior_predictive(spec: ModelSpec, design: Design, draws: int, seed: int) -> 
             None if design.trials is None else design.trials[row],
         )
         values[row] = spec.family.draw(rng, spec.family.link, eta[row], parameters, one)
-    index: Any = design.index
-    row_coords = xr.Coordinates.from_pandas_multiindex(index, "row") if index.nlevels > 1 else {"row": index}
-    return xr.DataArray(
-        values.T[None], dims=("chain", "draw", "row"), coords=row_coords, name=spec.formula.response
-    ).assign_coords(chain=[0], draw=np.arange(draws))
+    array = xr.DataArray(values.T[None], dims=("chain", "draw", "row"), name=spec.formula.response)
+    return array.assign_coords(chain=[0], draw=np.arange(draws)).assign_coords(row_coordinates(design.index))
 
 
 def sensitivity(fit: Any) -> pd.DataFrame:

@@ -5,6 +5,8 @@ With a link the expected response at a typical unit, whose effects are 0, is not
 """
 
 import itertools
+import numbers
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,8 +23,8 @@ from hierpanel.results.predict import Predictor
 Array = np.ndarray
 Units = Literal["own", "typical", "average"]
 
-# Nodes of Gauss and Hermite, with which effects of units are integrated out.
-NODES = 24
+# Effects of units are integrated out over this many sds to both sides.
+REACH = 8.5
 # Share of a column's spread over which a slope is taken.
 STEP = 1e-4
 
@@ -133,7 +135,7 @@ def comparisons(
     rows = _Rows.of(fit, data, units, "mean")
     parts = []
     for name, spec in _variables(variables).items():
-        for label, low, high in _contrasts(rows.column(name), spec):
+        for label, low, high in _contrasts(rows.column(name), rows.fitted[name], spec):
             ends = [rows.changed(name, values) for values in (low, high)]
 
             def both(places: Array, ends: list[Any] = ends) -> tuple[Array, Array]:
@@ -145,7 +147,7 @@ def comparisons(
                 parts.append(rows.result_of_averages(both, compare, by, prob, head))
             else:
                 parts.append(rows.result(partial(_compared, compare, both), by, prob, head))
-    return _joined(parts)
+    return _joined(parts, by)
 
 
 def slopes(
@@ -191,16 +193,18 @@ def slopes(
         if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
             raise FitError(f"{name} is no number, and has no slope; comparisons(fit, {name!r}) compares its levels")
         x = column.to_numpy(dtype=float)
-        step = STEP * float(np.nanstd(rows.fitted[name].to_numpy(dtype=float)) or max(np.nanmax(np.abs(x)), 1.0))
-        ends = [rows.changed(name, x + sign * step / 2) for sign in (-1, 1)]
+        known = rows.fitted[name].to_numpy(dtype=float, na_value=np.nan)
+        half = STEP * (float(np.nanstd(known)) or float(np.nanmax(np.abs(known))) or 1.0) / 2
+        with warnings.catch_warnings():  # half a step beyond a spline's last knot is no extrapolation
+            warnings.filterwarnings("ignore", message=".*is asked for.*", category=UserWarning)
+            ends, step = [rows.changed(name, x - half), rows.changed(name, x + half)], 2 * half
 
         def change(places: Array, ends: list[Any] = ends, x: Array = x, step: float = step) -> Array:
             below, above = (rows.values(changed, places) for changed in ends)
-            at = x[rows.complete][places][:, None]
-            return SLOPES[slope]((above - below) / step, at, (above + below) / 2)
+            return SLOPES[slope]((above - below) / step, x[places, None], (above + below) / 2)
 
         parts.append(rows.result(change, by, prob, {"term": name, "contrast": slope}))
-    return _joined(parts)
+    return _joined(parts, by)
 
 
 def datagrid(fit: Any, **values: Any) -> pd.DataFrame:
@@ -211,8 +215,8 @@ def datagrid(fit: Any, **values: Any) -> pd.DataFrame:
     fit : Fit
     **values : column = value, values, or a function of the column
         Columns that are not named are at their mean (whole numbers at the value nearest to it), text, categories and
-        truth values at the most frequent one, and grouping factors at a unit that the fit has not seen, which
-        `predictions` takes for a typical one.
+        truth values at the most frequent one, trials at 1, and grouping factors at a unit that the fit has not seen,
+        which `predictions` takes for a typical one.
 
     Returns
     -------
@@ -238,14 +242,21 @@ def datagrid(fit: Any, **values: Any) -> pd.DataFrame:
             "data, such as df[df.year == 1987]"
         )
     fitted = _fitted(fit)
-    columns = list(coder.columns())
+    trials = coder.columns_of_trials() if fit.spec.family.counts_trials else ()
+    columns = [*coder.columns(), *(name for name in trials if name not in coder.columns())]
     unknown = sorted(set(values) - set(columns))
     if unknown:
         raise FitError(f"the model has no column {unknown[0]!r}; its columns are: {', '.join(columns)}")
     factors = {name for group in coder.formula.groups for name in group.factor}
     units = factors | {means.by for means in coder.operators.means.values()}
+    if not fit.spec.has_intercept and any(g.is_fixed and set(g.name.split(":")) - set(values) for g in fit.spec.groups):
+        raise FitError("without an intercept the effects of fe() hold the level, and no unit is typical; state units")
     chosen = {
-        name: _stated(values[name], fitted[name]) if name in values else [_typical(fitted[name], name in units)]
+        name: _stated(values[name], fitted[name])
+        if name in values
+        else [1]
+        if name in trials
+        else [_typical(fitted[name], name in units)]
         for name in columns
     }
     order = [name for name in columns if name not in values] + list(values)
@@ -258,13 +269,12 @@ def datagrid(fit: Any, **values: Any) -> pd.DataFrame:
 class _Rows:
     """Rows at which something is worked out.
 
-    table : as they were given; fitted : rows of the fit, for spreads and levels; complete : of the table's rows.
+    table : those in which nothing is missing; others : all that were given, at which lags look.
     """
 
     fit: Any
     table: pd.DataFrame
-    fitted: pd.DataFrame
-    complete: Array
+    others: pd.DataFrame
     units: str
     kind: str
 
@@ -272,9 +282,19 @@ class _Rows:
     def of(cls, fit: Any, data: Any, units: str, kind: str) -> "_Rows":
         if units not in ("own", "typical", "average"):
             raise FitError(f"units is 'own', 'typical' or 'average', not {units!r}")
-        fitted = _fitted(fit)
-        table = fitted if data is None else to_table(data, column_names(data))
-        return cls(fit, table, fitted, fit.coding.code(table, trials=_needs_trials(fit, kind)).complete, units, kind)
+        table = _fitted(fit) if data is None else to_table(data, column_names(data))
+        complete = fit.coding.code(table, trials=_needs_trials(fit, kind)).complete
+        if not complete.any():
+            raise DataError("in every row something is missing")
+        results = [name for name in ("term", "contrast", "mean", "sd", "lower", "upper", "p_pos") if name in table]
+        if results:
+            raise DataError(f"the table has a column called {results[0]!r}, as the result would have; rename it")
+        return cls(fit, table.loc[complete], table, units, kind)
+
+    @cached_property
+    def fitted(self) -> pd.DataFrame:
+        """Rows of the fit, of which levels and spreads are taken."""
+        return _fitted(self.fit)
 
     def column(self, name: str) -> pd.Series:
         known = self.fit.coding.columns()
@@ -297,16 +317,14 @@ class _Rows:
         return self._predictor(self.table)
 
     def _predictor(self, table: pd.DataFrame) -> "_Predictor":
-        rows = self.fit.coding.code(table, trials=_needs_trials(self.fit, self.kind), others=self.table)
+        rows = self.fit.coding.code(table, trials=_needs_trials(self.fit, self.kind), others=self.others)
         return _Predictor(self.fit, rows, "typical", units=self.units)
 
     def result(self, work: Callable[[Array], Array], by: Any, prob: float, head: Mapping[str, Any]) -> pd.DataFrame:
         """Summarise each row, or averages over rows."""
         if by is None or by is False:
             parts = [_summary(work(places), prob) for places in self._chunks()]
-            found = pd.concat(parts, ignore_index=True)
-            found.index = self.table.index[self.complete]
-            return self._framed(self.table[self.complete], found, prob, head)
+            return self._framed(self.table, pd.concat(parts, ignore_index=True), prob, head)
         totals, keys, counts = self._averaged(work, by)
         return self._framed(keys, _summary(totals / counts[:, None], prob), prob, head)
 
@@ -328,7 +346,7 @@ class _Rows:
     def _averaged(self, work: Callable[[Array], Array], by: Any) -> tuple[Array, pd.DataFrame, Array]:
         """Return sums over rows (groups, S), the groups' keys, and their rows."""
         columns = [] if by is True else [by] if isinstance(by, str) else list(by)
-        rows = self.table[self.complete]
+        rows = self.table.reset_index(drop=True)
         for name in columns:
             if name not in rows.columns:
                 raise DataError(f"by= names {name!r}, which is no column; the columns are: {', '.join(rows.columns)}")
@@ -347,9 +365,7 @@ class _Rows:
         return totals, keys, np.bincount(codes)
 
     def _chunks(self) -> Iterator[Array]:
-        if not self.complete.any():
-            raise DataError("in every row something is missing")
-        return (places for places in self._unchanged.places())
+        return self._unchanged.places()
 
     def _framed(self, keys: pd.DataFrame, summary: pd.DataFrame, prob: float, head: Mapping[str, Any]) -> pd.DataFrame:
         summary = summary.set_axis(keys.index)
@@ -382,25 +398,39 @@ class _Predictor(Predictor):
         inverse = self.fit.spec.family.link.inverse
         if kind == "linear":
             return eta
-        if self.units == "average" and self.fit.spec.family.link.name != "identity":
-            spread = np.sqrt(self._variance(places))
-            nodes, masses = np.polynomial.hermite_e.hermegauss(NODES)
-            mean = np.zeros_like(eta)
-            for node, mass in zip(nodes, masses / masses.sum(), strict=True):
-                mean += mass * inverse(eta + node * spread)
-        else:
+        link = self.fit.spec.family.link.name
+        if self.units != "average" or link == "identity":
             mean = np.asarray(inverse(eta))
+        else:
+            mean = _averaged(link, inverse, eta, self._variance(places))
         return mean if self.rows.trials is None else mean * self.rows.trials[places][:, None]
 
     def _variance(self, places: Array) -> Array:
         """The variance (m, S) over units of the linear predictor: Σ z'Σz."""
         total = np.zeros((len(places), self.size))
         for number, group in enumerate(self.rows.groups):
-            if self.fit.spec.groups[number].is_fixed:
-                continue
-            half = np.einsum("mi,sij->msj", group.Z[places], self._factors[number])
+            blocks = [block.columns for block in self.fit.spec.groups[number].blocks if not block.fixed]
+            free = [k for columns in blocks for k in range(columns.start, columns.stop)]
+            half = np.einsum("mi,sij->msj", group.Z[places][:, free], self._factors[number][:, free])
             total += (half**2).sum(axis=2)
         return total
+
+
+def _averaged(link: str, inverse: Callable[[Array], Array], eta: Array, variance: Array) -> Array:
+    """The mean of inverse(eta + N(0, variance)), element by element."""
+    if link == "log":
+        return np.asarray(np.exp(eta + variance / 2))
+    if link == "probit":
+        return np.asarray(inverse(eta / np.sqrt(1 + variance)))
+    spread = np.sqrt(variance)
+    # the trapezoid rule's error falls like exp(-c / step) for functions that are smooth over one unit of the predictor
+    step = 0.5 / max(1.0, float(spread.max()))
+    nodes = np.arange(-REACH, REACH + step, step)
+    masses = np.exp(-0.5 * nodes**2)
+    mean = np.zeros_like(eta)
+    for node, mass in zip(nodes, masses / masses.sum(), strict=True):
+        mean += mass * inverse(eta + node * spread)
+    return mean
 
 
 def _needs_trials(fit: Any, kind: str) -> bool:
@@ -411,9 +441,8 @@ def _fitted(fit: Any) -> pd.DataFrame:
     """The rows of the fit, as they were given."""
     if fit.source is None:
         raise FitError("this fit does not hold the table that it was read from; give data=")
-    table: pd.DataFrame = fit.source.table
-    rows: pd.DataFrame = table.loc[fit.coding.code(table).complete]
-    return rows
+    rows: pd.DataFrame = fit.source.table.loc[fit.coding.kept]
+    return rows.set_index(fit.design.index) if len(rows) == len(fit.design.index) else rows
 
 
 def _variables(variables: Any) -> dict[str, Any]:
@@ -439,9 +468,9 @@ def _comparison(comparison: Any) -> Callable[[Array, Array], Array]:
     return COMPARISONS[comparison]
 
 
-def _contrasts(column: pd.Series, spec: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (label, low, high) of each contrast of a column."""
-    known = column.dropna()
+def _contrasts(column: pd.Series, fitted: pd.Series, spec: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (label, low, high) of each contrast of a column; levels and spreads are those of the fit's rows."""
+    known = fitted.dropna()
     is_number = pd.api.types.is_numeric_dtype(known.dtype) and not pd.api.types.is_bool_dtype(known.dtype)
     if isinstance(spec, (list, tuple)):
         if len(spec) != 2:
@@ -450,28 +479,30 @@ def _contrasts(column: pd.Series, spec: Any) -> Iterator[tuple[str, Any, Any]]:
     elif is_number and spec is None and set(known.unique()) <= {0, 1}:
         yield "1 - 0", 0, 1
     elif is_number:
-        yield _of_number(column, 1 if spec is None else spec)
+        yield _of_number(column, known.to_numpy(dtype=float), 1 if spec is None else spec)
     elif spec is not None:
         raise FitError(f"{column.name} is no number; compare two of its levels, as in {{{column.name!r}: ['a', 'b']}}")
     elif pd.api.types.is_bool_dtype(known.dtype):
         yield "True - False", False, True
     else:
-        levels = list(known.cat.categories) if isinstance(known.dtype, pd.CategoricalDtype) else sorted(known.unique())
+        used = set(known.unique())
+        is_category = isinstance(known.dtype, pd.CategoricalDtype)
+        levels = [level for level in known.cat.categories if level in used] if is_category else sorted(used)
         for level in levels[1:]:
             yield f"{level} - {levels[0]}", levels[0], level
 
 
-def _of_number(column: pd.Series, spec: Any) -> tuple[str, Any, Any]:
+def _of_number(column: pd.Series, known: Array, spec: Any) -> tuple[str, Any, Any]:
     x = column.to_numpy(dtype=float, na_value=np.nan)
-    if spec == "sd":
-        half = float(np.nanstd(x, ddof=1)) / 2
+    if isinstance(spec, str) and spec == "sd":
+        half = float(np.std(known, ddof=1)) / 2
         return "(x + sd/2) - (x - sd/2)", x - half, x + half
-    if spec == "minmax":
-        return "max - min", float(np.nanmin(x)), float(np.nanmax(x))
-    if spec == "iqr":
-        return "Q3 - Q1", float(np.nanquantile(x, 0.25)), float(np.nanquantile(x, 0.75))
-    if isinstance(spec, (int, float)) and not isinstance(spec, bool):
-        return f"+{spec:g}", x, x + spec
+    if isinstance(spec, str) and spec == "minmax":
+        return "max - min", float(known.min()), float(known.max())
+    if isinstance(spec, str) and spec == "iqr":
+        return "Q3 - Q1", float(np.quantile(known, 0.25)), float(np.quantile(known, 0.75))
+    if isinstance(spec, numbers.Real) and not isinstance(spec, bool):
+        return f"+{float(spec):g}", x, x + float(spec)
     raise FitError(f"{column.name} changes by a number, [low, high], 'sd', 'minmax' or 'iqr', not by {spec!r}")
 
 
@@ -482,9 +513,11 @@ def _summary(values: Array, prob: float) -> pd.DataFrame:
     return pd.DataFrame(columns | {"p_pos": (values > 0).mean(axis=1)})
 
 
-def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    averaged = all(part.index.equals(pd.RangeIndex(len(part))) or len(part) == 1 for part in parts)
-    found = tables.Table(pd.concat(parts, ignore_index=averaged))
+def _joined(parts: list[pd.DataFrame], by: Any) -> pd.DataFrame:
+    """Put results one below the other; those of rows keep the rows' labels."""
+    if not parts:
+        raise FitError("there is nothing to compare; name a column, as in comparisons(fit, 'union')")
+    found = tables.Table(pd.concat(parts, ignore_index=by is not None and by is not False))
     found.columns.name, found.attrs = parts[0].columns.name, parts[0].attrs
     return found
 

@@ -1,5 +1,6 @@
 """A `ModelSpec`, its `Design` and the posterior come in; a `Fit` answers what a person asks of them."""
 
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -175,7 +176,8 @@ class Fit(PanelAnswers, Predictions, Protocol):
             raise FitError(
                 f"the formula names something that a file does not hold; give it to hp.load(path, env=...). {error}"
             ) from error
-        return reading.read(self.spec.formula, self.source, names).coder
+        coder = reading.read(self.spec.formula, self.source, names).coder
+        return replace(coder, levels=tuple(group.levels for group in self.design.groups))
 
     @property
     def log_evidence(self) -> tuple[float, float]:
@@ -353,7 +355,11 @@ class Fit(PanelAnswers, Predictions, Protocol):
         # a coder holds the caller's functions, which may not pickle; it is made anew from the source
         source = None if self.source is None else replace(self.source, given=None)
         kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return kept | {"idata": groups, "coder": None, "source": source}
+        env = dict(self.env or {})
+        if self.coder is not None:
+            env |= {name: self.coder.names.objects[name] for name in self.coder.names.foreign}
+        env = {name: value for name, value in env.items() if _pickles(value)}
+        return kept | {"idata": groups, "coder": None, "source": source, "env": env}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         import xarray as xr
@@ -383,6 +389,14 @@ class Fit(PanelAnswers, Predictions, Protocol):
             raise FitError("this model has no coefficients; its group effects are in ranef()")
         draws = self.draws("beta").reshape(-1, len(self.spec.coefs))
         return pd.Series(statistic(draws, axis=0), index=pd.Index(self.spec.coefs, name="coef"), name=name)
+
+
+def _pickles(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # of whatever kind: a lambda, an open file
+        return False
+    return True
 
 
 def with_idata(fit: Fit, idata: Any) -> Fit:

@@ -5,6 +5,7 @@ alone equals itself in a batch, in any order, and two rows of one new unit share
 """
 
 import hashlib
+import numbers
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,8 @@ NewGroups = Literal["sample", "population", "error"]
 CHUNK = 2_000_000
 # Nodes of Gauss and Hermite, with which a transformation's mean over the residual is taken.
 NODES = 16
+# Evenly spaced ones for a transformation with kinks or steps.
+KINKED = 801
 
 
 def predict(
@@ -44,6 +47,8 @@ def predict(
         raise FitError(f"kind is 'mean', 'linear' or 'response', not {kind!r}")
     if transform is not None and kind == "linear":
         raise FitError("transform= applies to the response: use it with kind='mean' or kind='response'")
+    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or seed < 0:
+        raise FitError(f"seed is a whole number of 0 or more, not {seed!r}")
     tables.check_prob(prob)
     predictor = Predictor(fit, rows_of(fit, data, kind != "linear"), new_groups, seed)
     return (predictor.draws if draws else predictor.table)(kind, transform, prob)
@@ -149,10 +154,9 @@ class Predictor:
         where = np.flatnonzero(self.rows.complete)
         for places, eta in self.chunks():
             found[where[places]] = self.values(kind, places, eta, transform)
-        index: Any = self.rows.index
-        row = xr.Coordinates.from_pandas_multiindex(index, "row") if index.nlevels > 1 else {"row": index}
-        array = xr.DataArray(found.T.reshape(chains, length, -1), dims=("chain", "draw", "row"), coords=row, name=kind)
-        return array.assign_coords(chain=np.arange(chains), draw=np.arange(length))
+        array = xr.DataArray(found.T.reshape(chains, length, -1), dims=("chain", "draw", "row"), name=kind)
+        array = array.assign_coords(chain=np.arange(chains), draw=np.arange(length))
+        return array.assign_coords(row_coordinates(self.rows.index))
 
     @property
     def rows_at_a_time(self) -> int:
@@ -222,8 +226,9 @@ class Predictor:
     def _streams(self) -> list[int]:
         """A number for each complete row, by its label, and by its place among the rows of the same label."""
         index = self.rows.index[self.rows.complete]
-        again = pd.Series(np.zeros(len(index)), index=range(len(index))).groupby(index.to_numpy()).cumcount()
-        return [_hash(label) + repeat for label, repeat in zip(index, again, strict=True)]
+        texts = pd.Series([str(label) for label in index], dtype=object)
+        again = texts.groupby(texts).cumcount()
+        return [_hash(label) + int(repeat) for label, repeat in zip(index, again, strict=True)]
 
     def _transformed_mean(self, places: Array, eta: Array, transform: Callable[[Array], Array]) -> Array:
         """The mean of transform(y) over the residual, given the parameters of each draw."""
@@ -233,14 +238,15 @@ class Predictor:
                 f"the mean of a transformed {family.name} response has no simple form; use kind='response', whose "
                 "table has its mean too"
             )
-        nodes, masses = np.polynomial.hermite_e.hermegauss(NODES)
         sigma = self._parameters["sigma"][None]
         if self.rows.weights is not None:
             sigma = sigma / np.sqrt(self.rows.weights[places])[:, None]
-        total = np.zeros_like(eta)
-        for node, mass in zip(nodes, masses / masses.sum(), strict=True):
-            total += mass * _transformed(transform, eta + node * sigma)
-        return total
+        sample = (slice(0, 20), slice(None, None, max(1, self.size // 50)))
+        spread = np.broadcast_to(sigma, eta.shape)[sample]
+        few = _mean_over(transform, eta[sample], spread, *_gauss(NODES))
+        many = _mean_over(transform, eta[sample], spread, *_gauss(4 * NODES))
+        smooth = np.allclose(few, many, rtol=1e-6, atol=1e-9 * np.abs(many).max())
+        return _mean_over(transform, eta, sigma, *(_gauss(NODES) if smooth else _even(KINKED)))
 
 
 def _transformed(transform: Callable[[Array], Array], values: Array) -> Array:
@@ -249,6 +255,35 @@ def _transformed(transform: Callable[[Array], Array], values: Array) -> Array:
     if found.shape != values.shape or not np.isfinite(found).all():
         raise FitError("transform= must give one finite number for each response, as np.exp does")
     return found
+
+
+def _gauss(count: int) -> tuple[Array, Array]:
+    nodes, masses = np.polynomial.hermite_e.hermegauss(count)
+    return nodes, masses / masses.sum()
+
+
+def _even(count: int) -> tuple[Array, Array]:
+    nodes = np.linspace(-8, 8, count)
+    masses = np.exp(-0.5 * nodes**2)
+    return nodes, masses / masses.sum()
+
+
+def _mean_over(transform: Callable[[Array], Array], eta: Array, sigma: Array, nodes: Array, masses: Array) -> Array:
+    total = np.zeros_like(eta)
+    for node, mass in zip(nodes, masses, strict=True):
+        total += mass * _transformed(transform, eta + node * sigma)
+    return total
+
+
+def row_coordinates(index: Any) -> Any:
+    """Return xarray's coordinates of a dimension "row" under an index of one or several levels."""
+    import xarray as xr
+
+    if isinstance(index, pd.MultiIndex):
+        taken = (None, "row", "chain", "draw")
+        names = [f"row_{k}" if name in taken else str(name) for k, name in enumerate(index.names)]
+        return xr.Coordinates.from_pandas_multiindex(index.set_names(names), "row")
+    return {"row": ("row", index.rename(None))}
 
 
 def _hash(label: Any) -> int:

@@ -1,6 +1,7 @@
 """A `Fit` comes in, one netCDF file goes out, and back. The file holds numbers and text; reading it runs nothing."""
 
 import json
+import numbers
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -181,7 +182,9 @@ def _spec_from_json(stored: Mapping[str, Any]) -> ModelSpec:
 def _options_to_json(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a fit; not the caller's functions, and an array of weights stands with the table."""
     plain = {name: value for name, value in options.items() if name not in ("family", "priors", "env", "weights")}
-    weights = options.get("weights")
+    weights, panel = options.get("weights"), options.get("panel")
+    if panel is not None:
+        plain["panel"] = [int(part) if isinstance(part, numbers.Integral) else part for part in panel]
     found = plain | ({"weights": weights} if isinstance(weights, str) else {})
     if "family" in options:
         found["family"] = [options["family"].name, options["family"].link.name]

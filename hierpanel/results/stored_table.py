@@ -1,5 +1,7 @@
 """The columns that a model was read from come in, netCDF variables and JSON go out, and back."""
 
+import decimal
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +26,8 @@ def to_dataset(source: Source) -> tuple[Any, dict[str, Any]]:
     if weights is not None and not isinstance(weights, str):
         values["weights"] = (_DIM, np.asarray(weights, dtype=float))
         weights = ["array"]
-    return xr.Dataset(values), {"columns": kinds, "panel": source.panel, "weights": weights}
+    panel = None if source.panel is None else [*source.panel[:2], _plain(source.panel[2])]
+    return xr.Dataset(values), {"columns": kinds, "panel": panel, "weights": weights}
 
 
 def from_dataset(data: Any, stored: Mapping[str, Any]) -> Source:
@@ -42,6 +45,10 @@ def from_dataset(data: Any, stored: Mapping[str, Any]) -> Source:
     )
 
 
+def _plain(step: Any) -> Any:
+    return int(step) if isinstance(step, numbers.Integral) else step
+
+
 def _written(column: pd.Series) -> tuple[np.ndarray, dict[str, Any]]:
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
@@ -55,13 +62,25 @@ def _written(column: pd.Series) -> tuple[np.ndarray, dict[str, Any]]:
     if pd.api.types.is_datetime64_any_dtype(dtype):
         times: Any = pd.DatetimeIndex(column)
         zone = None if times.tz is None else str(times.tz)
-        return times.tz_localize(None).astype("datetime64[ns]").asi8, {"kind": "time", "zone": zone}
+        plain = times if zone is None else times.tz_convert("UTC").tz_localize(None)
+        return plain.astype("datetime64[ns]").asi8, {"kind": "time", "zone": zone}
+    if pd.api.types.is_timedelta64_dtype(dtype):
+        spans: Any = pd.TimedeltaIndex(column)
+        return spans.astype("timedelta64[ns]").asi8, {"kind": "span"}
     if pd.api.types.is_bool_dtype(dtype) and not column.isna().any():
         return column.to_numpy(dtype=bool).astype(np.int8), {"kind": "bool"}
     if pd.api.types.is_integer_dtype(dtype) and not column.isna().any():
         return column.to_numpy(dtype=np.int64), {"kind": "number"}
     if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
-        return column.to_numpy(dtype=float, na_value=np.nan), {"kind": "number"}
+        what = "whole" if pd.api.types.is_integer_dtype(dtype) else "number"
+        return column.to_numpy(dtype=float, na_value=np.nan), {"kind": what}
+    known = column.dropna()
+    if len(known) and all(
+        isinstance(v, (numbers.Number, decimal.Decimal)) and not isinstance(v, (bool, np.bool_)) for v in known
+    ):
+        what = "whole" if all(isinstance(value, numbers.Integral) for value in known) else "number"
+        found = [np.nan if missing else float(v) for v, missing in zip(column, column.isna(), strict=True)]
+        return np.array(found), {"kind": what}
     text = ["" if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
     missing = np.flatnonzero(column.isna().to_numpy()).tolist()
     kinds = {type(value).__name__ for value in column.dropna()}
@@ -81,7 +100,11 @@ def _read(values: np.ndarray, kind: Mapping[str, Any]) -> Any:
             return periods.where(~np.isnan(values))
         case "time":
             times = pd.DatetimeIndex(values.astype("datetime64[ns]"))
-            return times if kind["zone"] is None else times.tz_localize(kind["zone"])
+            return times if kind["zone"] is None else times.tz_localize("UTC").tz_convert(kind["zone"])
+        case "span":
+            return pd.TimedeltaIndex(values.astype("timedelta64[ns]"))
+        case "whole":
+            return pd.array(values, dtype="Int64")
         case "bool":
             return values.astype(bool)
         case "number":
