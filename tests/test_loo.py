@@ -186,7 +186,7 @@ def test_compare_needs_a_mapping_of_two(fits: Any) -> None:
 
 
 def test_compare_knows_what_it_goes_by(pooled: Fit, workers: Fit) -> None:
-    with pytest.raises(hp.FitError, match="by='loo' or by='evidence', not by='waic'"):
+    with pytest.raises(hp.FitError, match="by='loo', by='logo' or by='evidence', not by='waic'"):
         hp.compare({"a": pooled, "b": workers}, by="waic")
     with pytest.raises(hp.FitError, match="at least two fits"):
         hp.compare({"a": pooled})

@@ -8,23 +8,18 @@ import itertools
 import numbers
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from hierpanel.data.frame import column_names, to_table
-from hierpanel.errors import DataError, FitError
+from hierpanel.errors import FitError
 from hierpanel.results import tables
-from hierpanel.results.predict import Predictor
+from hierpanel.results.expected import ExpectedRows, Units, fitted_rows
 
 Array = np.ndarray
-Units = Literal["own", "typical", "average"]
 
-# Effects of units are integrated out over this many sds to both sides.
-REACH = 8.5
 # Share of a column's spread over which a slope is taken.
 STEP = 1e-4
 
@@ -82,7 +77,7 @@ def predictions(
     if kind not in ("mean", "linear"):
         raise FitError(f"kind is 'mean' or 'linear', not {kind!r}; responses with their residual are fit.predict()'s")
     tables.check_prob(prob)
-    rows = _Rows.of(fit, data, units, kind)
+    rows = ExpectedRows.of(fit, data, units, kind)
     return rows.result(lambda places: rows.values(None, places), by, prob, {})
 
 
@@ -132,7 +127,7 @@ def comparisons(
     tables.check_prob(prob)
     of_averages = isinstance(comparison, str) and comparison.endswith("avg")
     compare = _comparison(comparison.removesuffix("avg") if isinstance(comparison, str) else comparison)
-    rows = _Rows.of(fit, data, units, "mean")
+    rows = ExpectedRows.of(fit, data, units, "mean")
     parts = []
     for name, spec in _variables(variables).items():
         for label, low, high in _contrasts(rows.column(name), rows.fitted[name], spec):
@@ -186,7 +181,7 @@ def slopes(
     tables.check_prob(prob)
     if slope not in SLOPES:
         raise FitError(f"slope is one of {', '.join(map(repr, SLOPES))}, not {slope!r}")
-    rows = _Rows.of(fit, data, units, "mean")
+    rows = ExpectedRows.of(fit, data, units, "mean")
     parts = []
     for name in _variables(variables):
         column = rows.column(name)
@@ -241,7 +236,7 @@ def datagrid(fit: Any, **values: Any) -> pd.DataFrame:
             f"{coder.operators.shifts[0].text} looks at other periods, which a grid does not have; give rows of the "
             "data, such as df[df.year == 1987]"
         )
-    fitted = _fitted(fit)
+    fitted = fitted_rows(fit)
     trials = coder.columns_of_trials() if fit.spec.family.counts_trials else ()
     columns = [*coder.columns(), *(name for name in trials if name not in coder.columns())]
     unknown = sorted(set(values) - set(columns))
@@ -263,186 +258,6 @@ def datagrid(fit: Any, **values: Any) -> pd.DataFrame:
     rows = list(itertools.product(*(chosen[name] for name in order)))
     grid = pd.DataFrame({name: [row[k] for row in rows] for k, name in enumerate(order)})
     return grid[columns]
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Rows at which something is worked out.
-
-    table : those in which nothing is missing; others : all that were given, at which lags look.
-    """
-
-    fit: Any
-    table: pd.DataFrame
-    others: pd.DataFrame
-    units: str
-    kind: str
-
-    @classmethod
-    def of(cls, fit: Any, data: Any, units: str, kind: str) -> "_Rows":
-        if units not in ("own", "typical", "average"):
-            raise FitError(f"units is 'own', 'typical' or 'average', not {units!r}")
-        table = _fitted(fit) if data is None else to_table(data, column_names(data))
-        complete = fit.coding.code(table, trials=_needs_trials(fit, kind)).complete
-        if not complete.any():
-            raise DataError("in every row something is missing")
-        results = [name for name in ("term", "contrast", "mean", "sd", "lower", "upper", "p_pos") if name in table]
-        if results:
-            raise DataError(f"the table has a column called {results[0]!r}, as the result would have; rename it")
-        return cls(fit, table.loc[complete], table, units, kind)
-
-    @cached_property
-    def fitted(self) -> pd.DataFrame:
-        """Rows of the fit, of which levels and spreads are taken."""
-        return _fitted(self.fit)
-
-    def column(self, name: str) -> pd.Series:
-        known = self.fit.coding.columns()
-        if name not in known:
-            raise FitError(f"the model has no column {name!r}; its columns are: {', '.join(known)}")
-        return self.table[name]
-
-    def changed(self, name: str, values: Any) -> "_Predictor":
-        """Return the rows with another value of one column; what looks at other rows sees the old ones."""
-        table = self.table.assign(**{name: values})
-        return self._predictor(table)
-
-    def values(self, changed: "_Predictor | None", places: Array) -> Array:
-        """Return draws (m, S) of the expected response of complete rows."""
-        one = self._unchanged if changed is None else changed
-        return one.expected(places, self.kind)
-
-    @cached_property
-    def _unchanged(self) -> "_Predictor":
-        return self._predictor(self.table)
-
-    def _predictor(self, table: pd.DataFrame) -> "_Predictor":
-        rows = self.fit.coding.code(table, trials=_needs_trials(self.fit, self.kind), others=self.others)
-        return _Predictor(self.fit, rows, "typical", units=self.units)
-
-    def result(self, work: Callable[[Array], Array], by: Any, prob: float, head: Mapping[str, Any]) -> pd.DataFrame:
-        """Summarise each row, or averages over rows."""
-        if by is None or by is False:
-            parts = [_summary(work(places), prob) for places in self._chunks()]
-            return self._framed(self.table, pd.concat(parts, ignore_index=True), prob, head)
-        totals, keys, counts = self._averaged(work, by)
-        return self._framed(keys, _summary(totals / counts[:, None], prob), prob, head)
-
-    def result_of_averages(
-        self,
-        work: Callable[[Array], tuple[Array, Array]],
-        compare: Callable[[Array, Array], Array],
-        by: Any,
-        prob: float,
-        head: Mapping[str, Any],
-    ) -> pd.DataFrame:
-        """Summarise a comparison of averages over rows."""
-        if by is None or by is False:
-            raise FitError("a comparison of averages needs by=True, or columns")
-        high, keys, counts = self._averaged(lambda places: work(places)[0], by)
-        low = self._averaged(lambda places: work(places)[1], by)[0]
-        return self._framed(keys, _summary(compare(high / counts[:, None], low / counts[:, None]), prob), prob, head)
-
-    def _averaged(self, work: Callable[[Array], Array], by: Any) -> tuple[Array, pd.DataFrame, Array]:
-        """Return sums over rows (groups, S), the groups' keys, and their rows."""
-        columns = [] if by is True else [by] if isinstance(by, str) else list(by)
-        rows = self.table.reset_index(drop=True)
-        for name in columns:
-            if name not in rows.columns:
-                raise DataError(f"by= names {name!r}, which is no column; the columns are: {', '.join(rows.columns)}")
-        if columns:
-            codes = rows.groupby(columns, sort=True, observed=True, dropna=False).ngroup().to_numpy()
-            keys = rows.iloc[np.unique(codes, return_index=True)[1]][columns].reset_index(drop=True)
-        else:
-            codes, keys = np.zeros(len(rows), dtype=int), pd.DataFrame(index=[0])
-        totals: Array | None = None
-        for places in self._chunks():
-            values = work(places)
-            if totals is None:
-                totals = np.zeros((len(keys), values.shape[1]))
-            np.add.at(totals, codes[places], values)
-        assert totals is not None
-        return totals, keys, np.bincount(codes)
-
-    def _chunks(self) -> Iterator[Array]:
-        return self._unchanged.places()
-
-    def _framed(self, keys: pd.DataFrame, summary: pd.DataFrame, prob: float, head: Mapping[str, Any]) -> pd.DataFrame:
-        summary = summary.set_axis(keys.index)
-        if not head:
-            summary = summary.drop(columns="p_pos")
-        found = tables.Table(pd.concat([pd.DataFrame(dict(head), index=keys.index), keys, summary], axis=1))
-        found.columns.name = f"{100 * prob:g} % equal-tailed"
-        found.attrs = {"interval": "equal-tailed", "prob": prob, "units": self.units}
-        return found
-
-
-@dataclass(frozen=True)
-class _Predictor(Predictor):
-    """Predictions in which units that the fit has not seen are typical ones, or all of them, or none."""
-
-    units: str = "own"
-
-    def __post_init__(self) -> None:
-        """Units that the fit has not seen need no error: they are typical."""
-
-    def places(self) -> Iterator[Array]:
-        """Yield places of rows that are worked on together."""
-        n, size = len(self.rows.X), self.rows_at_a_time
-        for start in range(0, n, size):
-            yield np.arange(start, min(start + size, n))
-
-    def expected(self, places: Array, kind: str) -> Array:
-        """Return draws (m, S) of the expected response."""
-        eta = self.linear(places) if self.units == "own" else self.without_effects(places)
-        inverse = self.fit.spec.family.link.inverse
-        if kind == "linear":
-            return eta
-        link = self.fit.spec.family.link.name
-        if self.units != "average" or link == "identity":
-            mean = np.asarray(inverse(eta))
-        else:
-            mean = _averaged(link, inverse, eta, self._variance(places))
-        return mean if self.rows.trials is None else mean * self.rows.trials[places][:, None]
-
-    def _variance(self, places: Array) -> Array:
-        """The variance (m, S) over units of the linear predictor: Σ z'Σz."""
-        total = np.zeros((len(places), self.size))
-        for number, group in enumerate(self.rows.groups):
-            blocks = [block.columns for block in self.fit.spec.groups[number].blocks if not block.fixed]
-            free = [k for columns in blocks for k in range(columns.start, columns.stop)]
-            half = np.einsum("mi,sij->msj", group.Z[places][:, free], self._factors[number][:, free])
-            total += (half**2).sum(axis=2)
-        return total
-
-
-def _averaged(link: str, inverse: Callable[[Array], Array], eta: Array, variance: Array) -> Array:
-    """The mean of inverse(eta + N(0, variance)), element by element."""
-    if link == "log":
-        return np.asarray(np.exp(eta + variance / 2))
-    if link == "probit":
-        return np.asarray(inverse(eta / np.sqrt(1 + variance)))
-    spread = np.sqrt(variance)
-    # the trapezoid rule's error falls like exp(-c / step) for functions that are smooth over one unit of the predictor
-    step = 0.5 / max(1.0, float(spread.max()))
-    nodes = np.arange(-REACH, REACH + step, step)
-    masses = np.exp(-0.5 * nodes**2)
-    mean = np.zeros_like(eta)
-    for node, mass in zip(nodes, masses / masses.sum(), strict=True):
-        mean += mass * inverse(eta + node * spread)
-    return mean
-
-
-def _needs_trials(fit: Any, kind: str) -> bool:
-    return bool(fit.spec.family.counts_trials and kind == "mean")
-
-
-def _fitted(fit: Any) -> pd.DataFrame:
-    """The rows of the fit, as they were given."""
-    if fit.source is None:
-        raise FitError("this fit does not hold the table that it was read from; give data=")
-    rows: pd.DataFrame = fit.source.table.loc[fit.coding.kept]
-    return rows.set_index(fit.design.index) if len(rows) == len(fit.design.index) else rows
 
 
 def _variables(variables: Any) -> dict[str, Any]:
@@ -504,13 +319,6 @@ def _of_number(column: pd.Series, known: Array, spec: Any) -> tuple[str, Any, An
     if isinstance(spec, numbers.Real) and not isinstance(spec, bool):
         return f"+{float(spec):g}", x, x + float(spec)
     raise FitError(f"{column.name} changes by a number, [low, high], 'sd', 'minmax' or 'iqr', not by {spec!r}")
-
-
-def _summary(values: Array, prob: float) -> pd.DataFrame:
-    lower, upper = np.quantile(values, [(1 - prob) / 2, (1 + prob) / 2], axis=1)
-    sd = values.std(axis=1, ddof=1) if values.shape[1] > 1 else np.zeros(len(values))
-    columns = {"mean": values.mean(axis=1), "sd": sd, "lower": lower, "upper": upper}
-    return pd.DataFrame(columns | {"p_pos": (values > 0).mean(axis=1)})
 
 
 def _joined(parts: list[pd.DataFrame], by: Any) -> pd.DataFrame:

@@ -154,8 +154,8 @@ def _joined(parts: list[Any], n: int) -> Any:
     )
 
 
-def compare(fits: Mapping[str, Any], by: str = "loo") -> pd.DataFrame:
-    """Compare fits of the same rows, by leave-one-out cross-validation or by evidence (higher is better in both).
+def compare(fits: Mapping[str, Any], by: str = "loo", group: str | None = None) -> pd.DataFrame:
+    """Compare fits of the same rows, by cross-validation or by evidence (higher is better in all).
 
     Parameters
     ----------
@@ -163,16 +163,20 @@ def compare(fits: Mapping[str, Any], by: str = "loo") -> pd.DataFrame:
         Name → `Fit`; at least two, of the same rows of the same response.
     by : str
         ``"loo"``: how well a new row of a known unit is predicted, by Pareto-smoothed importance sampling.
+        ``"logo"``: how well all rows of a new unit are predicted, jointly, its effects integrated out.
         ``"evidence"``: the marginal likelihood p(y) of each model. It depends on the priors, which should be explicit
         and the same in all fits; by default they are scaled by the response.
+    group : str, optional
+        The units of ``"logo"``: a factor; the panel's unit, or the only factor of the models, unless given.
 
     Returns
     -------
     DataFrame
         Best first: ``elpd``, ``se``, ``elpd_diff`` (elpd less that of the best: 0 for the best, negative for the
         others), its standard error ``se_diff``, ``p_loo`` (effective parameters), stacking ``weight``, and ``bad_k``,
-        the rows whose Pareto k is too high to be trusted. By evidence: ``log_evidence``, ``se``, ``log_bayes_factor``
-        against the best, its ``se_diff``, and ``probability``, of each model where all were equally probable before.
+        the rows (units) whose Pareto k is too high to be trusted. By evidence: ``log_evidence``, ``se``,
+        ``log_bayes_factor`` against the best, its ``se_diff``, and ``probability``, of each model where all were
+        equally probable before.
 
     Raises
     ------
@@ -193,8 +197,8 @@ def compare(fits: Mapping[str, Any], by: str = "loo") -> pd.DataFrame:
     >>> list(hp.compare({"complete": complete, "partial": partial}).index)
     ['partial', 'complete']
     """
-    if by not in ("loo", "evidence"):
-        raise FitError(f"fits are compared by='loo' or by='evidence', not by={by!r}")
+    if by not in ("loo", "logo", "evidence"):
+        raise FitError(f"fits are compared by='loo', by='logo' or by='evidence', not by={by!r}")
     if not isinstance(fits, Mapping) or len(fits) < 2:
         raise FitError("compare() takes a mapping of at least two fits, as in hp.compare({'a': fit_a, 'b': fit_b})")
     for name, fit in fits.items():
@@ -204,6 +208,10 @@ def compare(fits: Mapping[str, Any], by: str = "loo") -> pd.DataFrame:
     _check_same_rows(fits)
     if by == "evidence":
         return evidence.compare(fits)
+    if by == "logo":
+        from hierpanel.results import logo
+
+        return logo.compare(fits, group)
     import arviz_stats
 
     scores = {name: fit.loo() for name, fit in fits.items()}

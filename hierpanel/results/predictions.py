@@ -81,6 +81,26 @@ class Predictions:
 
         return posterior_predictive(self, draws, seed)
 
+    def logo(self: Any, group: str) -> Any:
+        """Return the leave-one-unit-out ELPD (all rows of a new unit): arviz's ELPDData with ``elpd_i``, ``pareto_k``.
+
+        Each unit's rows are scored jointly given all other rows, its own effects integrated out. `loo` asks how well a
+        new row of a known unit is predicted, this how well a new unit is. By the marginal route it is in closed form
+        given the sds, correlations and sigma.
+
+        Parameters
+        ----------
+        group : a grouping factor, or the panel's unit
+
+        Raises
+        ------
+        FitError
+            For ``fe(group)``, which says nothing of a new unit.
+        """
+        from hierpanel.results.logo import logo
+
+        return logo(self, group)
+
     def sensitivity(self: Any) -> pd.DataFrame:
         """Say whether priors matter, by power-scaling (Kallioinen et al., 2024; ArviZ's psense).
 
