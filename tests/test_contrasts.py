@@ -31,10 +31,16 @@ PANEL = ("g", "t")
 def readable(made: Made) -> Readable:
     """As `made`, but with the table that it was read from, so that other rows can be coded."""
 
+    known: dict[Any, tuple[Any, Fit]] = {}
+
     def readable(formula: str, data: Any, **options: Any) -> Fit:
-        of_model = {name: value for name, value in options.items() if name not in ("seed", "chains", "draws")}
-        model = hp.Model(formula, data, **{"env": {}, **of_model})
-        return replace(made(formula, data, **options), source=model.source, coder=model.coder)
+        key = formula, id(data), repr(options)  # the table is kept beside the fit, so that no other has its id
+        if key not in known:
+            of_model = {name: value for name, value in options.items() if name not in ("seed", "chains", "draws")}
+            model = hp.Model(formula, data, **{"env": {}, **of_model})
+            fit = made(formula, data, **options)
+            known[key] = data, replace(fit, source=model.source, coder=model.coder)
+        return known[key][1]
 
     return readable
 
@@ -740,6 +746,14 @@ def test_columns_that_have_the_name_of_a_result(readable: Readable, table: pd.Da
     except hp.HierpanelError:
         return
     assert found.columns.is_unique
+
+
+def test_other_columns_may_have_any_name(readable: Readable, table: pd.DataFrame) -> None:
+    """Those that do not stand in the result."""
+    fit = readable("y ~ x + h + (1 | g)", table, chains=2, draws=10)
+    rows = table.assign(mean=1, term=2)
+    pd.testing.assert_frame_equal(hp.predictions(fit, rows, by="h"), hp.predictions(fit, table, by="h"))
+    pd.testing.assert_frame_equal(hp.comparisons(fit, "x", rows), hp.comparisons(fit, "x", table))
 
 
 def test_nothing_to_compare_is_an_error(readable: Readable, table: pd.DataFrame) -> None:
