@@ -304,6 +304,8 @@ def _inverse(P: Array) -> Array:
     """Return P⁻¹ of positive definite P; NaN where it is not."""
     from scipy.linalg import lapack
 
+    if not len(P):
+        return P
     root, failed = lapack.dpotrf(P, lower=1)
     lower = np.tril(lapack.dpotri(root, lower=1)[0])
     return np.full_like(P, np.nan) if failed else lower + np.tril(lower, -1).T

@@ -217,8 +217,9 @@ def _plain_labels(levels: Any) -> "pd.Index[Any]":
     if pd.api.types.is_integer_dtype(index.dtype) or pd.api.types.is_float_dtype(index.dtype):
         return index
     texts = [str(level) for level in index]
-    if isinstance(index, pd.DatetimeIndex) and index.tz is None and (index == index.normalize()).all():
-        texts = [text[:10] for text in texts]
+    if isinstance(index, pd.DatetimeIndex) and index.tz is None:
+        # label by label: other rows hold other times of day, and a unit keeps its name
+        texts = [text.removesuffix(" 00:00:00") for text in texts]
     index = pd.Index(np.array(texts, dtype=object))
     return index
 

@@ -70,7 +70,7 @@ class NewRows:
 class Coder:
     """What codes other rows: how the columns were coded, what the panel's words remember, and the factors' levels.
 
-    kinds : column → what units are named by: "i" whole numbers, "f" floats, "day" dates, "time" dates with a time.
+    kinds : column → what units are named by, as NumPy has it: "i" whole numbers, "f" floats, "O" the rest.
     kept : (n_total,) rows of the table that are rows of the fit.
     """
 
@@ -158,14 +158,12 @@ class Coder:
         return NewGroup(place[codes], len(known), new, np.concatenate(Z, axis=1))
 
     def _as_in_fit(self, values: pd.Series) -> pd.Series:
-        """Units that are written as those of the fit: 2 and 2.0 are one, and so are a day and its midnight."""
+        """Units that are written as those of the fit: 2 and 2.0 are one."""
         kind, is_float = self.kinds.get(str(values.name), ""), values.dtype.kind == "f"
         if kind == "i" and is_float and bool((values == values.round()).all()):
             return values.astype(np.int64)
         if kind == "f" and values.dtype.kind == "i":
             return values.astype(float)
-        if kind in ("day", "time") and values.dtype.kind == "M":
-            return values.map(lambda when: str(when)[:10] if kind == "day" and when == when.normalize() else str(when))
         return values
 
     def _trials(self) -> str:
@@ -270,7 +268,7 @@ def read(formula: Formula, given: Source, names: Names) -> Reading:
         encoders=encoders,
         operators=derived.operators,
         levels=tuple(group.levels for group in design.groups),
-        kinds={name: _kind(derived.frame.table[name]) for group in formula.groups for name in group.factor},
+        kinds={name: derived.frame.table[name].dtype.kind for group in formula.groups for name in group.factor},
         weights=given.weights if isinstance(given.weights, str) else None,
         kept=frame.kept,
     )
@@ -284,12 +282,6 @@ def read(formula: Formula, given: Source, names: Names) -> Reading:
         notes=(*derived.notes, *([lagged] if lagged else [])),
         lagged=lagged,
     )
-
-
-def _kind(values: pd.Series) -> str:
-    if values.dtype.kind == "M":
-        return "day" if bool((values == values.dt.normalize()).all()) else "time"
-    return str(values.dtype.kind)
 
 
 def refuse_words(formula: Formula, scope: Mapping[str, Any]) -> None:

@@ -44,9 +44,6 @@ class ExpectedRows:
         complete = fit.coding.code(table, trials=_needs_trials(fit, kind)).complete
         if not complete.any():
             raise DataError("in every row something is missing")
-        results = [name for name in ("term", "contrast", "mean", "sd", "lower", "upper", "p_pos") if name in table]
-        if results:
-            raise DataError(f"the table has a column called {results[0]!r}, as the result would have; rename it")
         return cls(fit, table.loc[complete], table, units, kind)
 
     @cached_property
@@ -129,6 +126,9 @@ class ExpectedRows:
         summary = summary.set_axis(keys.index)
         if not head:
             summary = summary.drop(columns="p_pos")
+        taken = [name for name in keys.columns if name in head or name in summary.columns]
+        if taken:
+            raise DataError(f"the table has a column called {taken[0]!r}, as the result would have; rename it")
         found = tables.Table(pd.concat([pd.DataFrame(dict(head), index=keys.index), keys, summary], axis=1))
         found.columns.name = f"{100 * prob:g} % equal-tailed"
         found.attrs = {"interval": "equal-tailed", "prob": prob, "units": self.units}
@@ -182,7 +182,7 @@ def _averaged(link: str, inverse: Callable[[Array], Array], eta: Array, variance
         return np.asarray(inverse(eta / np.sqrt(1 + variance)))
     spread = np.sqrt(variance)
     # the trapezoid rule's error falls like exp(-c / step) for functions that are smooth over one unit of the predictor
-    step = 0.5 / max(1.0, float(spread.max()))
+    step = max(0.5 / max(1.0, float(spread.max())), 0.01)
     nodes = np.arange(-REACH, REACH + step, step)
     masses = np.exp(-0.5 * nodes**2)
     mean = np.zeros_like(eta)

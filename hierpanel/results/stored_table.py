@@ -1,5 +1,6 @@
 """The columns that a model was read from come in, netCDF variables and JSON go out, and back."""
 
+import datetime
 import decimal
 import numbers
 from collections.abc import Mapping
@@ -72,15 +73,19 @@ def _written(column: pd.Series) -> tuple[np.ndarray, dict[str, Any]]:
     if pd.api.types.is_integer_dtype(dtype) and not column.isna().any():
         return column.to_numpy(dtype=np.int64), {"kind": "number"}
     if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
-        what = "whole" if pd.api.types.is_integer_dtype(dtype) else "number"
-        return column.to_numpy(dtype=float, na_value=np.nan), {"kind": what}
+        if pd.api.types.is_integer_dtype(dtype):
+            return _written_whole(column)
+        return column.to_numpy(dtype=float, na_value=np.nan), {"kind": "number"}
     known = column.dropna()
     if len(known) and all(
         isinstance(v, (numbers.Number, decimal.Decimal)) and not isinstance(v, (bool, np.bool_)) for v in known
     ):
-        what = "whole" if all(isinstance(value, numbers.Integral) for value in known) else "number"
+        if all(isinstance(value, numbers.Integral) for value in known):
+            return _written_whole(column)
         found = [np.nan if missing else float(v) for v, missing in zip(column, column.isna(), strict=True)]
-        return np.array(found), {"kind": what}
+        return np.array(found), {"kind": "number"}
+    if len(known) and all(isinstance(value, datetime.datetime) for value in known):
+        return _written(pd.Series(pd.DatetimeIndex(column)))
     text = ["" if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
     missing = np.flatnonzero(column.isna().to_numpy()).tolist()
     kinds = {type(value).__name__ for value in column.dropna()}
@@ -104,7 +109,9 @@ def _read(values: np.ndarray, kind: Mapping[str, Any]) -> Any:
         case "span":
             return pd.TimedeltaIndex(values.astype("timedelta64[ns]"))
         case "whole":
-            return pd.array(values, dtype="Int64")
+            found: Any = pd.array(values, dtype="Int64")
+            found[kind["missing"]] = pd.NA
+            return found
         case "bool":
             return values.astype(bool)
         case "number":
@@ -116,6 +123,13 @@ def _read(values: np.ndarray, kind: Mapping[str, Any]) -> Any:
         found = np.array([None if value == "" else pd.Timestamp(value).date() for value in found], dtype=object)
     found[kind["missing"]] = None
     return found
+
+
+def _written_whole(column: pd.Series) -> tuple[np.ndarray, dict[str, Any]]:
+    """Whole numbers, some missing; as floats those beyond 2**53 could not be told apart."""
+    missing = column.isna().to_numpy()
+    values = [0 if hole else int(value) for value, hole in zip(column, missing, strict=True)]
+    return np.array(values, dtype=np.int64), {"kind": "whole", "missing": np.flatnonzero(missing).tolist()}
 
 
 def _with_holes(values: np.ndarray, column: pd.Series) -> np.ndarray:

@@ -82,39 +82,48 @@ def by_hand(data: pd.DataFrame, y: str, x: list[str], intercept: bool) -> dict[s
     }
 
 
-result: dict[str, Any] = {
-    "made_with": {"python": sys.version.split()[0], "linearmodels": linearmodels.__version__, "numpy": np.__version__}
-}
-for name, (data, y, x, invariant, vectors) in TABLES.items():
-    Y, X = data[y], data[x].astype(float)
-    X1 = X.assign(Intercept=1.0)[["Intercept", *x]]
-    out: dict[str, Any] = {}
-    out["fd_by_hand"] = by_hand(data, y, x, intercept=True)
-    out["fd_no_intercept_by_hand"] = by_hand(data, y, x, intercept=False)
-    fit = estimates(FirstDifferenceOLS(Y, X))
-    wrong = fit["nobs"] != out["fd_no_intercept_by_hand"]["nobs"]
-    out["fd_no_intercept" + "_wrong_across_gaps" * wrong] = fit
-    if invariant:
-        X2 = X1.assign(**{invariant: data[invariant].astype(float)})
-        pooled = PooledOLS(Y, X1)
-        out["entity"] = estimates(PanelOLS(Y, X1, entity_effects=True))
-        out["entity_time"] = estimates(PanelOLS(Y, X1, entity_effects=True, time_effects=True))
-        out["between"] = estimates(BetweenOLS(Y, X1))
-        out["pooled"] = estimates(pooled)
-        if vectors:
-            out["pooled"]["rsquared_at"] = [rsquared(pooled, v) for v in vectors]
-        out["random"] = estimates(RandomEffects(Y, X1))
-        out["random_invariant"] = estimates(RandomEffects(Y, X2))
-        if name != "wage":  # the option does nothing in a balanced panel
-            out["random_small_sample"] = estimates(RandomEffects(Y, X1), small_sample=True)
-            out["random_invariant_small_sample"] = estimates(RandomEffects(Y, X2), small_sample=True)
-    if name == "unbalanced":
-        w = data["w"]
-        pooled = PooledOLS(Y, X1, weights=w)
-        out["entity_weighted"] = estimates(PanelOLS(Y, X1, weights=w, entity_effects=True))
-        out["entity_time_weighted"] = estimates(PanelOLS(Y, X1, weights=w, entity_effects=True, time_effects=True))
-        out["between_weighted"] = estimates(BetweenOLS(Y, X1, weights=w))
-        out["pooled_weighted"] = estimates(pooled) | {"rsquared_at": [rsquared(pooled, v) for v in vectors]}
-    result[name] = out
+def main() -> None:
+    result: dict[str, Any] = {
+        "made_with": {
+            "python": sys.version.split()[0],
+            "linearmodels": linearmodels.__version__,
+            "numpy": np.__version__,
+        }
+    }
+    for name, (data, y, x, invariant, vectors) in TABLES.items():
+        Y, X = data[y], data[x].astype(float)
+        X1 = X.assign(Intercept=1.0)[["Intercept", *x]]
+        out: dict[str, Any] = {}
+        out["fd_by_hand"] = by_hand(data, y, x, intercept=True)
+        out["fd_no_intercept_by_hand"] = by_hand(data, y, x, intercept=False)
+        fit = estimates(FirstDifferenceOLS(Y, X))
+        wrong = fit["nobs"] != out["fd_no_intercept_by_hand"]["nobs"]
+        out["fd_no_intercept" + "_wrong_across_gaps" * wrong] = fit
+        if invariant:
+            X2 = X1.assign(**{invariant: data[invariant].astype(float)})
+            pooled = PooledOLS(Y, X1)
+            out["entity"] = estimates(PanelOLS(Y, X1, entity_effects=True))
+            out["entity_time"] = estimates(PanelOLS(Y, X1, entity_effects=True, time_effects=True))
+            out["between"] = estimates(BetweenOLS(Y, X1))
+            out["pooled"] = estimates(pooled)
+            if vectors:
+                out["pooled"]["rsquared_at"] = [rsquared(pooled, v) for v in vectors]
+            out["random"] = estimates(RandomEffects(Y, X1))
+            out["random_invariant"] = estimates(RandomEffects(Y, X2))
+            if name != "wage":  # the option does nothing in a balanced panel
+                out["random_small_sample"] = estimates(RandomEffects(Y, X1), small_sample=True)
+                out["random_invariant_small_sample"] = estimates(RandomEffects(Y, X2), small_sample=True)
+        if name == "unbalanced":
+            w = data["w"]
+            pooled = PooledOLS(Y, X1, weights=w)
+            out["entity_weighted"] = estimates(PanelOLS(Y, X1, weights=w, entity_effects=True))
+            out["entity_time_weighted"] = estimates(PanelOLS(Y, X1, weights=w, entity_effects=True, time_effects=True))
+            out["between_weighted"] = estimates(BetweenOLS(Y, X1, weights=w))
+            out["pooled_weighted"] = estimates(pooled) | {"rsquared_at": [rsquared(pooled, v) for v in vectors]}
+        result[name] = out
 
-Path("tests/reference/panel_linearmodels.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    Path("tests/reference/panel_linearmodels.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

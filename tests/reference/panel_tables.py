@@ -47,22 +47,27 @@ def simulated(seed: int, years: list[list[int]]) -> pd.DataFrame:
     return pd.DataFrame({"unit": unit + 1, "year": year, "y": y, "x": x, "z": z, "d": d, "c": c[unit], "w": w})
 
 
-tiny = pd.DataFrame(
-    {
-        "unit": [1, 1, 1, 2, 2],
-        "year": [2000, 2001, 2003, 2000, 2001],
-        "y": [1.2, 1.9, 4.6, 0.3, 1.6],
-        "x": [0.5, 1.0, 3.5, -0.2, 1.1],
+def main() -> None:
+    tiny = pd.DataFrame(
+        {
+            "unit": [1, 1, 1, 2, 2],
+            "year": [2000, 2001, 2003, 2000, 2001],
+            "y": [1.2, 1.9, 4.6, 0.3, 1.6],
+            "x": [0.5, 1.0, 3.5, -0.2, 1.1],
+        }
+    )
+    tables = {
+        "unbalanced": simulated(2, unbroken(np.random.default_rng(1))),
+        "gaps": simulated(4, broken(np.random.default_rng(3))),
+        "tiny": tiny,
     }
-)
-tables = {
-    "unbalanced": simulated(2, unbroken(np.random.default_rng(1))),
-    "gaps": simulated(4, broken(np.random.default_rng(3))),
-    "tiny": tiny,
-}
-# Six significant digits, so that whatever reads the file reads the same numbers.
-data = pd.concat([table.assign(table=name) for name, table in tables.items()], ignore_index=True)
-columns = ["table", "unit", "year", "y", "x", "z", "d", "c", "w"]
-data[columns].astype({"d": "Int64"}).to_csv(
-    Path("tests/reference/panel_data.csv"), index=False, float_format="%.6g", lineterminator="\n"
-)
+    # Six significant digits, so that whatever reads the file reads the same numbers.
+    data = pd.concat([table.assign(table=name) for name, table in tables.items()], ignore_index=True)
+    columns = ["table", "unit", "year", "y", "x", "z", "d", "c", "w"]
+    data[columns].astype({"d": "Int64"}).to_csv(
+        Path("tests/reference/panel_data.csv"), index=False, float_format="%.6g", lineterminator="\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

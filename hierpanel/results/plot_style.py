@@ -1,0 +1,260 @@
+"""Labels come in; the visual language of the plots goes out: colours, axes, titles, legends, ticks.
+
+Observations are ink, own estimates orange, posteriors blue, the population red. Where several things of one kind stand
+side by side they take `PALETTE` in its order, which stays apart for colour-blind readers and in print, and `MARKERS`.
+Titles and legends stand above the axes, where no data can be.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from hierpanel.errors import FitError
+from hierpanel.formula import syntax
+
+Array = np.ndarray
+
+INK, RAW, POOLED, LINE = "#222222", "#d9822b", "#2b6ca3", "#b03a2e"
+PALETTE = (POOLED, RAW, "#35b597", "#9b2d5e", "#4a2d12", "#a3d0f0")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+# Of what has an order, from little to much.
+ORDERED = ("#a9cce8", "#7eb0d8", "#4f90c2", "#2b6ca3", "#17497a", "#0a2a4d")
+QUIET = "0.45"
+
+LABEL, TICK, LEGEND, TITLE = 10, 9, 8, 11
+# Width of a character of DejaVu Sans, in sizes of the font; a little more than its mean.
+CHARACTER = 0.55
+# Powers of ten between which numbers are written out.
+POWERS = (-4, 5)
+
+
+def new_axes(ax: Any, width: float, height: float) -> Any:
+    """Return the axes that were given, or those of a new figure of a width and height in inches."""
+    import matplotlib.pyplot as plt
+
+    if ax is not None:
+        if not hasattr(ax, "plot"):
+            raise FitError(f"ax= is a matplotlib Axes, as plt.subplots() gives, not a {type(ax).__name__}")
+        return ax
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def new_panels(axes: Any, number: int, height: float, columns: int = 3, width: float = 7.5) -> Array:
+    """Return axes (number,): those that were given, or panels in rows of a new figure.
+
+    Raises
+    ------
+    FitError
+        For another number of axes than there are panels.
+    """
+    import matplotlib.pyplot as plt
+
+    if axes is not None:
+        given = np.ravel(np.asarray(axes, dtype=object))
+        if len(given) != number:
+            raise FitError(f"there are {number} panels and {len(given)} axes; give as many, or none")
+        return given
+    columns = min(columns, number)
+    rows = -(-number // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(max(width * columns / 3, 4.0), height * rows + 0.7), squeeze=False, layout="constrained"
+    )
+    engine: Any = figure.get_layout_engine()
+    engine.set(h_pad=0.08, w_pad=0.08)
+    for spare in grid.flat[number:]:
+        spare.remove()
+    return np.asarray(grid.flat[:number], dtype=object)
+
+
+def finish(
+    ax: Any,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    entries: Sequence[tuple[Any, str]] = (),
+    subtitle: str = "",
+) -> None:
+    """Label axes: title, subtitle and legend stand above them in that order, frames are taken away.
+
+    Parameters
+    ----------
+    entries : (handle, label) of the legend
+    """
+    room = width_of(ax)
+    above = 8.0
+    if entries:
+        above += 13 * legend_above(ax, entries, room)
+    if subtitle:
+        lines = wrapped(subtitle, room / (CHARACTER * LEGEND))
+        at = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
+        ax.annotate(
+            lines, xytext=(0, above - 3), **at, fontsize=LEGEND, color=QUIET, va="bottom", annotation_clip=False
+        )
+        above += 12 * (lines.count("\n") + 1)
+    ax.set_title(wrapped(title, room / (CHARACTER * TITLE)), fontsize=TITLE, loc="left", pad=above)
+    ax.set_xlabel(plain(xlabel), fontsize=LABEL)
+    ax.set_ylabel(plain(ylabel), fontsize=LABEL)
+    bare(ax)
+
+
+def width_of(ax: Any) -> float:
+    """Return the points on paper that axes are wide, once the figure's layout is done."""
+    if ax.figure.get_layout_engine() is not None:
+        ax.figure.draw_without_rendering()
+    return float(ax.get_position().width * ax.figure.get_size_inches()[0] * 72)
+
+
+def bare(ax: Any, size: int = TICK) -> None:
+    """Take the frame's upper and right side away, and write powers of ten beside numbers, not at the axes' ends."""
+    from matplotlib.ticker import ScalarFormatter
+
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(labelsize=size)
+    for axis in (ax.xaxis, ax.yaxis):
+        if type(axis.get_major_formatter()) is ScalarFormatter:
+            axis.set_major_formatter(_number_format()())
+
+
+@cache
+def _number_format() -> Any:
+    """Return a class that formats numbers such as 2.5e7 in full; matplotlib puts the power where titles stand."""
+    from matplotlib.ticker import Formatter
+
+    class NumberFormat(Formatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:.4g}"
+
+        def format_ticks(self, values: Any) -> list[str]:
+            return written(np.asarray(values), np.asarray(values)) if len(values) else []
+
+    return NumberFormat
+
+
+def written(numbers: Array, ticks: Array) -> list[str]:
+    """Write numbers with so many digits as some ticks need, and with a power of ten where those are large or small."""
+    largest = np.abs(ticks).max()
+    power = int(np.floor(np.log10(largest))) if largest > 0 else 0
+    power = 0 if POWERS[0] <= power < POWERS[1] else power
+    ticks = np.unique(ticks) / 10.0**power
+    step = np.diff(ticks).min() if len(ticks) > 1 else 1.0
+    digits = next(d for d in range(20) if np.abs(ticks - ticks.round(d)).max() < 1e-3 * step)
+    texts = [f"{number / 10.0**power:.{digits}f}".replace("-", "−") for number in numbers]
+    return [f"{text}e{power}" if power and number else text for text, number in zip(texts, numbers, strict=True)]
+
+
+def legend_above(ax: Any, entries: Sequence[tuple[Any, str]], room: float) -> int:
+    """Put a legend above the axes, in as many columns as fit into `room` points; return its rows."""
+    labels = [plain(shorten(label, 60)) for _, label in entries]
+    columns = columns_of(labels, room)
+    ax.legend(
+        [handle for handle, _ in entries],
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        borderaxespad=0.2,
+        ncols=columns,
+        frameon=False,
+        fontsize=LEGEND,
+        borderpad=0,
+        handletextpad=0.5,
+        columnspacing=1.2,
+    )
+    return -(-len(labels) // columns)
+
+
+def columns_of(labels: Sequence[str], room: float) -> int:
+    """Return in how many columns a legend's labels fit into `room` points."""
+    widths = [len(label) * CHARACTER * LEGEND + 30 for label in labels]
+    return len(labels) if sum(widths) <= room else int(np.clip(room // max(widths), 1, len(labels)))
+
+
+def finish_panels(axes: Array, given: Any, title: str, entries: Sequence[tuple[Any, str]], subtitle: str = "") -> None:
+    """Title panels and give them one legend: above all of a new figure, above the first of axes that were given."""
+    if given is not None:
+        if entries:
+            legend_above(axes[0], entries, width_of(axes[0]))
+        return
+    figure = axes[0].figure
+    width, height = figure.get_size_inches()
+    left, room = 0.1, 72 * (width - 0.2)
+    titles = wrapped(title, room / (CHARACTER * TITLE))
+    below = wrapped(subtitle, room / (CHARACTER * LEGEND)) if subtitle else ""
+    at = 0.06
+    figure.text(left / width, 1 - at / height, titles, fontsize=TITLE, va="top", in_layout=False)
+    at += 0.2 * (titles.count("\n") + 1)
+    if below:
+        figure.text(left / width, 1 - at / height, below, fontsize=LEGEND, color=QUIET, va="top", in_layout=False)
+        at += 0.15 * (below.count("\n") + 1)
+    if entries:
+        legend = figure.legend(
+            [handle for handle, _ in entries],
+            [plain(label) for _, label in entries],
+            loc="upper left",
+            bbox_to_anchor=(left / width, 1 - (at + 0.02) / height),
+            borderaxespad=0,
+            borderpad=0,
+            ncols=columns_of([label for _, label in entries], room),
+            frameon=False,
+            fontsize=LEGEND,
+            columnspacing=1.4,
+            handletextpad=0.5,
+        )
+        legend.set_in_layout(False)
+        at += 0.18 * -(-len(entries) // columns_of([label for _, label in entries], room))
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - (at + 0.04) / height))
+
+
+def colors(number: int, is_ordered: bool) -> list[str]:
+    """Return a colour for each of some things: shades of one where they have an order."""
+    if is_ordered:
+        return [ORDERED[k] for k in np.linspace(len(ORDERED) - 1 if number == 1 else 1, 5, number).round().astype(int)]
+    return [PALETTE[k % len(PALETTE)] for k in range(number)]
+
+
+def evenly(number: int, most: int) -> Array:
+    """Return at most `most` of the places 0 … number - 1, evenly spaced, both ends included."""
+    return np.unique(np.linspace(0, max(number - 1, 0), min(most, number)).round().astype(int))
+
+
+def check_count(value: Any, name: str) -> None:
+    """Raise `FitError` unless a value is a whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise FitError(f"{name} must be a whole number of at least 1, not {value!r}")
+
+
+def shorten(text: str, most: int = 28) -> str:
+    """Return a text, its middle left out where it is longer than `most`."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2 - 1) :]}"
+
+
+def plain(text: str) -> str:
+    """Return a text in which dollar signs are no mathematics to matplotlib."""
+    return text.replace("$", r"\$")
+
+
+def wrapped(text: str, width: float) -> str:
+    """Return a text in lines of at most `width` characters."""
+    import textwrap
+
+    return plain("\n".join(textwrap.wrap(text, max(int(width), 20))))
+
+
+def response_of(fit: Any) -> str:
+    """Name the response: of ``prop(successes, trials)`` the successes."""
+    if not fit.spec.family.counts_trials:
+        return str(fit.design.response)
+    tree = syntax.parse_tree(fit.spec.formula.response)
+    return syntax.unparse(tree.args[0]) if type(tree).__name__ == "Call" and tree.args else str(fit.design.response)
+
+
+def scale_of(fit: Any) -> str:
+    """Name the scale on which coefficients act: the response, or its link."""
+    link = fit.spec.family.link.name
+    return response_of(fit) if link == "identity" else f"{link} of {response_of(fit)}"
+
+
+def unit_of(fit: Any, coef: str) -> str:
+    """Say what a coefficient is measured in, such as "log_wage per unit of experience"; of a level, the response's."""
+    return scale_of(fit) if coef == "Intercept" or coef.endswith("]") else f"{scale_of(fit)} per unit of {coef}"
