@@ -635,13 +635,53 @@ def test_they_draw_where_they_are_told(made: Made, table: pd.DataFrame) -> None:
         plt.close(figure)
     figure, axes = plt.subplots(1, 3)
     for found in (
-        fit.plot.ppc(by="kind", ax=axes),
+        fit.plot.ppc(by="kind", ax=axes, draws=5),
         fit.plot.prior_posterior("x", "z", "sigma", axes=axes),
         fit.plot.trace("x", "z", "sigma", axes=axes),
         fit.plot.rank("x", "z", "sigma", axes=axes),
     ):
         assert list(found) == list(axes)
     assert plt.get_fignums() == [figure.number]
+
+
+def test_they_draw_on_part_of_a_figure(made: Made, table: pd.DataFrame) -> None:
+    fit = made("y ~ x + z + (x | g)", table)
+    figure = plt.figure(figsize=(9, 8), layout="constrained")
+    upper, lower = figure.subfigures(2, 1)
+    rows, panels_ = upper.subplots(1, 2), lower.subplots(1, 3)
+    fit.plot.caterpillar("g", ax=rows[0])
+    fit.plot.coefficients(ax=rows[1])
+    fit.plot.prior_posterior("x", "z", "sigma", axes=panels_)
+    figure.canvas.draw()
+    beside = panels_[2].get_legend().get_window_extent()
+    assert beside.x0 >= panels_[2].get_window_extent().x1 - 1
+    assert beside.x1 <= figure.bbox.x1 + 1
+    for ax in rows:
+        legend, title = ax.get_legend().get_window_extent(), ax._left_title.get_window_extent()
+        assert ax.get_window_extent().y1 - 1 <= legend.y0 <= legend.y1 <= title.y0 + 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.123456, "0.123"), (-0.5, "-0.5"), (1980.0, "1980"), (12345.6, "12,346"), (2.5e7, "2.5e+07"), (1e-7, "1e-07")],
+)
+def test_numbers_are_short_and_years_whole(value: float, text: str) -> None:
+    assert plot_style.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("ticks", "texts"),
+    [
+        ([0, 0.5, 1], ["0.0", "0.5", "1.0"]),
+        ([-0.25, 0, 0.25], ["−0.25", "0.00", "0.25"]),
+        ([0, 2e7, 4e7], ["0", "2e7", "4e7"]),
+        ([-2.5e-10, 0], ["−2.5e-10", "0.0"]),
+        ([1980, 1985], ["1980", "1985"]),
+        ([100000, 200000], ["100000", "200000"]),
+    ],
+)
+def test_ticks_hold_their_power_of_ten(ticks: list[float], texts: list[str]) -> None:
+    assert plot_style.written(np.array(ticks, dtype=float), np.array(ticks, dtype=float)) == texts
 
 
 @pytest.mark.parametrize(
@@ -748,7 +788,7 @@ IMAGES: dict[str, Callable[[Fit], Any]] = {
     "shrinkage": lambda fit: fit.plot.shrinkage("subject", "days"),
 }
 # Root mean square of differences of pixels, of 255, up to which two images count as equal.
-TOLERANCE = 3.0
+TOLERANCE = 1.5
 
 
 @pytest.fixture(scope="module")

@@ -202,7 +202,7 @@ def slopes(
     return _joined(parts, by)
 
 
-def datagrid(fit: Any, **values: Any) -> pd.DataFrame:
+def datagrid(fit: Any, /, **values: Any) -> pd.DataFrame:
     """Return rows of all combinations of stated values, every other column at a typical value.
 
     Parameters

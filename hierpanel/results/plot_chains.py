@@ -178,11 +178,8 @@ def _places(size: int) -> tuple[Array, Array]:
 def _step(draws: Array) -> int:
     """By how much draws are thinned so that they are nearly independent."""
     bulk = float(diagnose(draws[..., None])[0][0])
-    return (
-        1
-        if not np.isfinite(bulk)
-        else int(np.clip(np.ceil(draws.size / max(bulk, 1.0)), 1, max(draws.shape[1] // 20, 1)))
-    )
+    wanted = round(draws.size / max(bulk, 1.0)) if np.isfinite(bulk) else 1
+    return int(np.clip(wanted, 1, max(draws.shape[1] // 20, 1)))
 
 
 def _bounds(one: Parameter) -> tuple[float, float]:
@@ -227,7 +224,7 @@ def _name(ax: Any, one: Parameter, says: str) -> None:
     """Title a panel, with a line or two in grey."""
     style.bare(ax, LEGEND)
     # axes grow by a sixth or so when the layout is done
-    room = 1.15 * 72 * ax.get_position().width * ax.figure.get_size_inches()[0]
+    room = 1.15 * style.size_of(ax)[0]
     says = style.wrapped(says, room / (style.CHARACTER * LEGEND)) if says else ""
     lines = says.count("\n") + 1 if says else 0
     ax.set_title(style.plain(style.shorten(one.key, 36)), fontsize=TICK, loc="left", pad=4 + 11 * lines)

@@ -13,6 +13,9 @@ from hierpanel.results import plot_ticks as ticks
 from hierpanel.results import tables
 from hierpanel.results.plot_style import INK, MARKERS
 
+# Coefficients whose names can be read on one page.
+NAMED = 100
+
 
 def coefficients(
     fit: Any,
@@ -35,29 +38,28 @@ def coefficients(
     shown = _shown(found, keep, drop_intercept)
     alone, scales = len(fits) == 1, {style.scale_of(one) for one in fits.values()}
     scale = next(iter(scales)) if len(scales) == 1 else ""
-    legend = 0 if alone else max(0.18 * (len(fits) - 1), 0) * (sum(map(len, fits)) > 60)
-    per_row = 0.26 if alone else 0.15 + 0.11 * len(fits)
-    ax = style.new_axes(ax, 6.5, max(1.8, 1.2 + legend + min(per_row, 12 / len(shown)) * len(shown)))
-    room = float(np.clip(marks.row_height(ax, len(shown)) / len(fits), 9, 16))
+    # formulas as names take a row of the legend each
+    legend = 0.18 * len(fits) if sum(map(len, fits)) > 60 else 0.0
+    row = min(0.26 if alone else 0.15 + 0.11 * len(fits), 12 / len(shown))
+    ax = style.new_axes(ax, 6.5, max(1.8, 1.2 + legend + row * len(shown)))
+    room = min(marks.row_height(ax, len(shown)) / len(fits), 16)
     line = ax.axvline(0, color=INK, lw=0.9, ls="--", zorder=1)
     # a row uses 0.72 of its height; what is left keeps coefficients apart
     dodge = 0.72 / len(fits) * (np.arange(len(fits))[::-1] - (len(fits) - 1) / 2)
     place = pd.Series(np.arange(len(shown))[::-1], index=shown)
-    entries: list[tuple[Any, str]] = []
     colors = style.colors(len(fits), False)
+    entries = marks.interval_entries(prob, colors[0], room=room) if alone else []
     for k, (name, (table, half)) in enumerate(found.items()):
         own = [coef for coef in shown if coef in table.index]
         marks.intervals(ax, place[own] + dodge[k], table.loc[own], half.loc[own], colors[k], MARKERS[k], room)
-        entries += (
-            marks.interval_entries(prob, colors[k], room=room) if alone else [_entry(colors[k], MARKERS[k], name)]
-        )
-    ticks.level_ticks(ax, shown[::-1], 150)
+        entries += [] if alone else [_entry(colors[k], MARKERS[k], name)]
+    ticks.level_ticks(ax, shown[::-1], NAMED)
     ax.margins(x=0.04)
-    what = "; ".join(
-        [*([f"{scale} per {per}"] if scale else []), *([] if alone else [f"50 % and {100 * prob:g} % intervals"])]
-    )
+    said = [f"{scale} per {per}"] if scale else []
+    said += [] if alone else [f"50 % and {100 * prob:g} % intervals"]
     title = f"Coefficients of {scale}" if scale else "Coefficients"
-    style.finish(ax, title, f"coefficient ({what})" if what else "coefficient", "", [*entries, (line, "no effect")])
+    xlabel = f"coefficient ({'; '.join(said)})" if said else "coefficient"
+    style.finish(ax, title, xlabel, "", [*entries, (line, "no effect")])
     return ax
 
 

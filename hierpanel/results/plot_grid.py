@@ -10,7 +10,7 @@ import pandas as pd
 from hierpanel.errors import FitError
 from hierpanel.formula import words
 from hierpanel.results import contrasts, expected
-from hierpanel.results.plot_style import evenly
+from hierpanel.results.plot_style import evenly, number
 
 Array = np.ndarray
 
@@ -243,7 +243,7 @@ def said(rows: pd.DataFrame, names: list[str]) -> list[str]:
     """Write at what columns stand in the first of some rows; of more than five the first ones."""
     values = {name: rows[name].iloc[0] for name in names[:5]}
     found = [
-        f"{name} = {value:.4g}" if isinstance(value, (float, np.floating)) else f"{name} = {value}"
+        f"{name} = {number(float(value)) if isinstance(value, (float, np.floating)) else value}"
         for name, value in values.items()
     ]
     return found + ([f"{len(names) - 5} more at typical values"] if len(names) > 5 else [])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from hierpanel.errors import FitError
-from hierpanel.results.plot_style import INK
+from hierpanel.results.plot_style import INK, size_of
 
 Array = np.ndarray
 
@@ -21,7 +21,11 @@ def height_of_rows(rows: int, named: int = 60) -> float:
 
 def row_height(ax: Any, rows: int) -> float:
     """Return the points on paper that each of some rows of a horizontal plot has."""
-    return float(72 * ax.get_position().height * ax.figure.get_size_inches()[1] / (rows + 0.6))
+    figure = ax.get_figure(root=True)
+    alone = len(figure.axes) == 1 and figure.get_layout_engine() is not None
+    # an inch goes to the title, the legend and the label of the x axis
+    height = 72 * (figure.get_size_inches()[1] - 1.0) if alone else size_of(ax)[1]
+    return float(height / (rows + 0.6))
 
 
 def summary(draws: Array, prob: float, index: Any = None) -> pd.DataFrame:

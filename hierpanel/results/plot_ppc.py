@@ -248,7 +248,7 @@ def _statistic_of_all(fit: Any, y: Array, replicated: Array, name: str, statisti
     line = ax.axvline(seen, color=INK, lw=1.8)
     ax.set_yticks([])
     share = float((values >= seen).mean())
-    entries = [(line, f"observed, {seen:.3g}"), (bars, f"predicted; {share:.2f} of them at or above")]
+    entries = [(line, f"observed, {style.number(seen)}"), (bars, f"predicted; {share:.2f} of them at or above")]
     what = _called(fit, name)
     style.finish(ax, f"Posterior predictive check: {what}", what, "draws", entries)
     return ax

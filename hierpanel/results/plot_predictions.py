@@ -120,7 +120,7 @@ def _drawn(ax: Any, grid: Grid, table: pd.DataFrame, prob: float) -> list[tuple[
     colors = _colors(grid)
     entries: list[tuple[Any, str]] = []
     for k, (value, rows) in enumerate(parts):
-        part, color, marker = table[rows], colors[k], MARKERS[k % len(MARKERS)]
+        part, color, marker = table.iloc[rows], colors[k], MARKERS[k % len(MARKERS)]
         place = grid.x.places(grid.rows[grid.x.name].iloc[rows])
         if grid.x.is_line:
             ax.fill_between(place, part["lower"], part["upper"], color=color, alpha=0.18, lw=0, zorder=2)
@@ -150,7 +150,7 @@ def _colors(grid: Grid) -> list[str]:
 
 
 def _written(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, (float, np.floating)) else str(value)
+    return style.number(float(value)) if isinstance(value, (float, np.floating)) else str(value)
 
 
 def _observed(fit: Any, grid: Grid) -> tuple[pd.DataFrame, int]:

@@ -40,7 +40,7 @@ def spaghetti(fit: Any, group: str, x: str | None, units: int | Sequence[Any], d
         held = ", ".join(grids.said(contrasts.datagrid(fit), rest)) if rest else ""
     else:
         lines, population = _through_rows(fit, design.codes, chosen, place), _average_rows(fit, along)
-        held = "fitted values of each row; population: their average"
+        held = f"fitted values of each row; population: typical {group}, averaged over rows"
     ax = style.new_axes(ax, 6.5, 4.4)
     entries = _drawn(ax, group, lines, population)
     rows = np.isin(design.codes, chosen)

@@ -27,7 +27,7 @@ LABEL, TICK, LEGEND, TITLE = 10, 9, 8, 11
 # Width of a character of DejaVu Sans, in sizes of the font; a little more than its mean.
 CHARACTER = 0.55
 # Powers of ten between which numbers are written out.
-POWERS = (-4, 5)
+POWERS = (-4, 6)
 
 
 def new_axes(ax: Any, width: float, height: float) -> Any:
@@ -101,9 +101,16 @@ def finish(
 
 def width_of(ax: Any) -> float:
     """Return the points on paper that axes are wide, once the figure's layout is done."""
-    if ax.figure.get_layout_engine() is not None:
-        ax.figure.draw_without_rendering()
-    return float(ax.get_position().width * ax.figure.get_size_inches()[0] * 72)
+    figure = ax.get_figure(root=True)
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+    return size_of(ax)[0]
+
+
+def size_of(ax: Any) -> tuple[float, float]:
+    """Return the width and height of axes in points on paper, as they stand now."""
+    points = 72 / ax.figure.dpi
+    return float(ax.bbox.width * points), float(ax.bbox.height * points)
 
 
 def bare(ax: Any, size: int = TICK) -> None:
@@ -130,6 +137,14 @@ def _number_format() -> Any:
             return written(np.asarray(values), np.asarray(values)) if len(values) else []
 
     return NumberFormat
+
+
+def number(value: float) -> str:
+    """Write one number in few digits, years and the like in full."""
+    text = f"{value:g}"
+    if len(text) > 6:
+        text = f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
+    return text
 
 
 def written(numbers: Array, ticks: Array) -> list[str]:
@@ -171,10 +186,12 @@ def columns_of(labels: Sequence[str], room: float) -> int:
 
 
 def finish_panels(axes: Array, given: Any, title: str, entries: Sequence[tuple[Any, str]], subtitle: str = "") -> None:
-    """Title panels and give them one legend: above all of a new figure, above the first of axes that were given."""
+    """Title panels and give them one legend: above all of a new figure, beside the last of axes that were given."""
+    handles, labels = [handle for handle, _ in entries], [plain(label) for _, label in entries]
     if given is not None:
         if entries:
-            legend_above(axes[0], entries, width_of(axes[0]))
+            beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1), "borderaxespad": 0.3}
+            axes[-1].legend(handles, labels, **beside, frameon=False, fontsize=LEGEND, handletextpad=0.5)
         return
     figure = axes[0].figure
     width, height = figure.get_size_inches()
@@ -188,21 +205,22 @@ def finish_panels(axes: Array, given: Any, title: str, entries: Sequence[tuple[A
         figure.text(left / width, 1 - at / height, below, fontsize=LEGEND, color=QUIET, va="top", in_layout=False)
         at += 0.15 * (below.count("\n") + 1)
     if entries:
+        columns = columns_of(labels, room)
         legend = figure.legend(
-            [handle for handle, _ in entries],
-            [plain(label) for _, label in entries],
+            handles,
+            labels,
             loc="upper left",
             bbox_to_anchor=(left / width, 1 - (at + 0.02) / height),
             borderaxespad=0,
             borderpad=0,
-            ncols=columns_of([label for _, label in entries], room),
+            ncols=columns,
             frameon=False,
             fontsize=LEGEND,
             columnspacing=1.4,
             handletextpad=0.5,
         )
         legend.set_in_layout(False)
-        at += 0.18 * -(-len(entries) // columns_of([label for _, label in entries], room))
+        at += 0.18 * -(-len(labels) // columns)
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - (at + 0.04) / height))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hierpanel.results.plot_style import CHARACTER, LEGEND, TICK, plain, shorten, width_of, written
+from hierpanel.results.plot_style import CHARACTER, LEGEND, TICK, plain, shorten, size_of, width_of, written
 
 Array = np.ndarray
 
@@ -36,7 +36,7 @@ def few_ticks(ax: Any, low: float, high: float) -> None:
     """Put so many ticks on the x axis of a small panel that their labels cannot touch."""
     from matplotlib.ticker import MaxNLocator
 
-    room = ax.get_position().width * ax.figure.get_size_inches()[0] * 72
+    room = size_of(ax)[0]
     for bins in (5, 4, 3, 2):
         locator = MaxNLocator(bins, steps=[1, 2, 2.5, 5, 10])
         places = np.asarray(locator.tick_values(low, high))

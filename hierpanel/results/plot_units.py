@@ -84,7 +84,7 @@ def caterpillar(fit: Any, group: str, coef: str | None, total: bool, prob: float
         f"{group} ({count}{'' if number <= NAMED else ', sorted'})",
         [
             *marks.interval_entries(prob, POOLED, room=room),
-            (line, f"population, {population:.3g}" if total else "population"),
+            (line, f"population, {style.number(population)}" if total else "population"),
         ],
     )
     return ax

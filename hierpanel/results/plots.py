@@ -88,6 +88,8 @@ class Plots:
     ) -> Any:
         """Show the coefficients with their 50 % (thick) and `prob` (thin) intervals, those of other fits beside them.
 
+        Up to 100 coefficients are named.
+
         Parameters
         ----------
         *others : fits, or mappings name → fit; this fit comes first, unless it is in a mapping itself
