@@ -174,6 +174,7 @@ def test_loading_runs_nothing(made: Made, table: pd.DataFrame, tmp_path: Path, m
         ):
             patched.setattr(owner, name, refuse)
         patched.setattr("hierpanel.formula.columns.evaluate", refuse)
+        patched.setattr("hierpanel.formula.evaluate.evaluate", refuse)
         patched.setattr("formulae.resolver.Resolver.resolve", refuse)
         loaded = hp.load(tmp_path / "fit.nc")
     assert str(loaded.spec.formula).startswith("y ~ 1 + np.log(w)")

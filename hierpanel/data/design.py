@@ -14,7 +14,8 @@ from hierpanel.data.frame import Frame
 from hierpanel.data.within import demean
 from hierpanel.errors import DataError
 from hierpanel.formula import Formula, Group
-from hierpanel.formula.columns import Encoder, Mask, encode, evaluate
+from hierpanel.formula.columns import Encoder, encode
+from hierpanel.formula.evaluate import Mask, evaluate
 from hierpanel.formula.rank import COLLINEAR, dependencies
 
 # Names of the posterior and of arviz, which a grouping factor cannot take.

@@ -18,7 +18,7 @@ from hierpanel.data.frame import Derived, Frame, complete
 from hierpanel.data.panel import Panel
 from hierpanel.errors import DataError
 from hierpanel.formula import Formula, syntax, words
-from hierpanel.formula.columns import Mask, columns_of, evaluate, evaluate_again, values_of
+from hierpanel.formula.evaluate import Mask, columns_of, evaluate, evaluate_again, values_of
 from hierpanel.formula.rank import COLLINEAR
 from hierpanel.formula.syntax import quoted
 from hierpanel.formula.terms import Group, Term

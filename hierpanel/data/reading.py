@@ -14,7 +14,7 @@ from hierpanel.data.frame import Frame, column_names, complete, to_table
 from hierpanel.data.panel import Panel, named, panel_of
 from hierpanel.errors import DataError, FormulaError
 from hierpanel.formula import Formula, syntax, words
-from hierpanel.formula.columns import Mask, evaluate_again, values_of
+from hierpanel.formula.evaluate import Mask, evaluate_again, values_of
 from hierpanel.formula.namespace import Names
 from hierpanel.formula.words import Word
 

@@ -4,11 +4,7 @@ formulae evaluates each column expression (transforms with a memory, splines, co
 all their levels and which get contrasts follows R's rule, so that X and Z equal lme4's.
 """
 
-import contextlib
-import io
 import itertools
-import operator
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from hierpanel.errors import DataError
-from hierpanel.formula import syntax, words
+from hierpanel.formula.evaluate import Mask, columns_of, evaluate, evaluate_again
 from hierpanel.formula.rank import dependencies
 from hierpanel.formula.terms import Term
 
@@ -116,122 +112,6 @@ def encode(
     return encoder, matrix[:, list(kept)] if aliased else matrix
 
 
-def evaluate(text: str, mask: "Mask | pd.DataFrame") -> Any:
-    """Evaluate one column expression; return formulae's component, whose `.kind` tells what it is.
-
-    Raises
-    ------
-    DataError
-        Where the expression cannot be computed on this table, does not give one number or level (or several
-        columns of them) for each row, or gives missing or infinite values.
-    """
-    from formulae.environment import Environment
-    from formulae.resolver import Resolver
-
-    mask = mask if isinstance(mask, Mask) else Mask(mask, {})
-    component = Resolver(words.replaced(syntax.parse_tree(text))).resolve().components[0]
-    if type(component).__name__ == "Call":
-        component.name = text
-        _compute_as_r(component.call)
-    try:
-        # formulae prints while it raises; what it has to say is in the error.
-        with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
-            if type(component).__name__ == "Call":
-                component.set_type(mask, Environment([dict(mask.objects)]))
-            else:
-                _refuse_dates(text, mask[component.name])
-                component.set_type(mask)
-    except DataError:
-        raise
-    except Exception as error:
-        if "unrecognized type" in str(error):
-            dates = "a difference of dates is a number when it is divided by np.timedelta64(1, 'D')"
-            raise DataError(f"{text} gives neither numbers nor levels; {dates}") from error
-        raise DataError(f"{text} cannot be computed: {type(error).__name__}: {error}") from error
-    if component.kind == "numeric":
-        _check_numbers(text, np.asarray(component._intermediate_data), mask.table)
-    elif component.kind == "categoric":
-        _check_levels(text, _uncoded(component._intermediate_data), mask.table)
-    return component
-
-
-def values_of(text: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> pd.Series:
-    """Evaluate a column expression on rows in which values may be missing; they stay missing.
-
-    Raises
-    ------
-    DataError
-        Where the expression cannot be computed, or does not give one value for each row.
-    """
-    from formulae.environment import Environment
-    from formulae.resolver import Resolver
-    from formulae.transforms import TRANSFORMS
-
-    tree = words.replaced(syntax.parse_tree(text))
-    if (name := syntax.named(tree)) is not None and type(tree).__name__ != "Call":
-        return table[name]
-    component = Resolver(tree).resolve().components[0]
-    _compute_as_r(component.call)
-    used = [name for name in syntax.names_used(tree)[0] if name in table.columns]
-    mask = Mask(pd.DataFrame({name: _with_nan(table[name]) for name in used}, index=table.index), objects)
-    try:
-        with np.errstate(all="ignore"):
-            values = component.call.eval(mask, Environment([TRANSFORMS, dict(objects)]))
-    except Exception as error:
-        raise DataError(f"{text} cannot be computed: {type(error).__name__}: {error}") from error
-    _check_rows(text, values, table)
-    nothing = np.asarray(pd.isna(values)) & ~mask.table.isna().any(axis=1).to_numpy()
-    if nothing.any():
-        rows = ", ".join(map(str, table.index[nothing][:5])) + (", …" if nothing.sum() > 5 else "")
-        raise DataError(
-            f"{text} gives NaN in {int(nothing.sum())} of {len(table)} rows where nothing is missing (rows {rows})"
-        )
-    return pd.Series(np.asarray(values) if np.ndim(values) == 1 else values, index=table.index, name=text)
-
-
-def _with_nan(column: pd.Series) -> pd.Series:
-    """Numbers as floats, in which NaN is what is missing."""
-    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
-        return pd.Series(column.to_numpy(dtype=float, na_value=np.nan), index=column.index)
-    return column
-
-
-def _compute_as_r(call: Any) -> None:
-    """Let a call's operators treat numbers as R's do: whole numbers do not overflow, truth values add up to counts."""
-    for argument in (*call.args, *getattr(call, "kwargs", {}).values()):
-        if hasattr(argument, "args"):
-            _compute_as_r(argument)
-    if type(call).__name__ == "LazyOperator":
-        call.op = _OPERATORS.get(call.op, call.op)
-
-
-def _cast(value: Any, kinds: str, dtype: type) -> Any:
-    return value.astype(dtype) if getattr(getattr(value, "dtype", None), "kind", " ") in kinds else value
-
-
-def _pow(a: Any, b: Any) -> Any:
-    return _cast(a, "iub", float) ** _cast(b, "iub", float)
-
-
-def _mul(a: Any, b: Any) -> Any:
-    return _cast(a, "iub", float) * _cast(b, "iub", float)
-
-
-def _add(a: Any, b: Any) -> Any:
-    return _cast(a, "b", int) + _cast(b, "b", int)
-
-
-def _sub(a: Any, b: Any) -> Any:
-    return _cast(a, "b", int) - _cast(b, "b", int)
-
-
-def _neg(a: Any) -> Any:
-    return -_cast(a, "b", int)
-
-
-_OPERATORS = {operator.pow: _pow, operator.mul: _mul, operator.add: _add, operator.sub: _sub, operator.neg: _neg}
-
-
 def _contrasts(terms: Sequence[Term], intercept: bool, factors: set[str]) -> tuple[list[dict[str, bool]], set[Term]]:
     """R's rule: a factor of a term gets contrasts where a term before it holds all of its other parts, else all levels.
 
@@ -257,12 +137,6 @@ def _contrasts(terms: Sequence[Term], intercept: bool, factors: set[str]) -> tup
 def _first_fastest(labels: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
     """All combinations with the first one varying fastest, R's order."""
     return [combination[::-1] for combination in itertools.product(*reversed(labels))]
-
-
-def columns_of(values: np.ndarray) -> np.ndarray:
-    """Return values as (n, k) columns of floats."""
-    values = np.asarray(values, dtype=float)
-    return values[:, None] if values.ndim == 1 else values
 
 
 def _stack(intercept: bool, values: Sequence[Sequence[np.ndarray]], n: int) -> np.ndarray:
@@ -297,118 +171,3 @@ def _check_rank(
                 "leave one of them out"
             )
     return aliased
-
-
-def _check_numbers(text: str, values: np.ndarray, table: pd.DataFrame) -> None:
-    _check_rows(text, values, table)
-    if values.dtype.kind not in "iufb":
-        raise DataError(f"{text} gives values of type {values.dtype}, not numbers")
-    values = values.astype(float)
-    bad = ~np.isfinite(values)
-    bad = bad.any(axis=1) if bad.ndim == 2 else bad
-    if bad.any():
-        rows = ", ".join(map(str, table.index[bad][:5]))
-        kinds = {"NaN": np.isnan(values), "infinite values": np.isinf(values)}
-        what = " and ".join(kind for kind, found in kinds.items() if found.any())
-        raise DataError(
-            f"{text} gives {what} in {int(bad.sum())} of {len(table)} rows (rows {rows}"
-            f"{', …' if bad.sum() > 5 else ''}); drop those rows or change the expression"
-        )
-
-
-def _check_levels(text: str, values: Any, table: pd.DataFrame) -> None:
-    _check_rows(text, values, table)
-    missing = np.asarray(pd.isna(values))
-    if missing.any():  # its code would be -1, which numpy takes for the last level
-        rows = ", ".join(map(str, table.index[missing][:5]))
-        raise DataError(
-            f"{text} gives no level in {int(missing.sum())} of {len(table)} rows (rows {rows}"
-            f"{', …' if missing.sum() > 5 else ''}); drop those rows or change the expression"
-        )
-
-
-def _check_rows(text: str, values: Any, table: pd.DataFrame) -> None:
-    shape = np.shape(values)
-    if len(shape) not in (1, 2) or shape[0] != len(table):
-        gives = "one value" if not shape else f"values of shape {shape}"
-        raise DataError(f"{text} gives {gives} for {len(table)} rows; a column has one value for each row")
-
-
-def _uncoded(values: Any) -> Any:
-    """The levels row by row, without what C(), S() and T() say of their coding."""
-    return values.data if type(values).__name__ == "CategoricalBox" else values
-
-
-def _refuse_dates(text: str, column: Any) -> None:
-    if getattr(getattr(column, "dtype", None), "kind", "") in "mM" or isinstance(
-        getattr(column, "dtype", None), (pd.PeriodDtype, pd.DatetimeTZDtype, pd.IntervalDtype)
-    ):
-        raise DataError(
-            f"{text} is a column of {column.dtype}, which has no unit as a regressor; make a number of it "
-            f"(for example the year, or days since a date), or a category with {text}.astype(str)"
-        )
-
-
-def evaluate_again(part: Any, mask: "Mask") -> np.ndarray:
-    """Code new rows with a remembered component; new levels are an error, rows outside a spline's knots a warning."""
-    if type(part).__name__ == "Call":
-        environment = _new_rows_environment(mask.objects)
-        _warn_outside_knots(part.call, mask, environment)
-        with np.errstate(all="ignore"):
-            values = part.call.eval(mask, environment)
-    else:
-        values = mask[part.name]
-    if part.kind == "numeric":
-        _check_numbers(part.name, np.asarray(values), mask.table)
-        return columns_of(values)
-    _check_levels(part.name, values, mask.table)
-    codes, found = pd.factorize(np.asarray(values))
-    levels = [_named_level(level) for level in found]
-    place = {_named_level(level): k for k, level in enumerate(part.levels)}  # by value: 2000.0 is the level 2000
-    unknown = sorted(str(level) for level in levels if level not in place)
-    if unknown:
-        known = ", ".join(map(str, part.levels[:12])) + (", …" if len(part.levels) > 12 else "")
-        raise DataError(f"{part.name} has levels that the fit has not seen: {', '.join(unknown[:5])}; it knows {known}")
-    return np.asarray(part.contrast_matrix.matrix[[place[level] for level in levels]][codes], dtype=float)
-
-
-def _named_level(level: Any) -> Any:
-    return str(level) if isinstance(level, pd.Interval) else level
-
-
-def _new_rows_environment(objects: Mapping[str, Any]) -> Any:
-    """What calls look names up in; C(), S() and T() let their data pass, since levels and contrasts are remembered."""
-    from formulae.categorical import ENCODINGS
-    from formulae.environment import Environment
-    from formulae.transforms import TRANSFORMS
-
-    remembered = dict.fromkeys(("C", "S", "T"), lambda data, *_, **__: data)
-    return Environment([remembered, TRANSFORMS, ENCODINGS, objects])
-
-
-def _warn_outside_knots(call: Any, mask: "Mask", environment: Any) -> None:
-    arguments = (*getattr(call, "args", ()), *getattr(call, "kwargs", {}).values())
-    for argument in arguments:
-        _warn_outside_knots(argument, mask, environment)
-    knots = getattr(getattr(call, "stateful_transform", None), "_knots", None)
-    if knots is not None:
-        column = call.args[0] if call.args else call.kwargs["x"]
-        x = np.asarray(column.eval(mask, environment), dtype=float)
-        outside = int(((x < knots[0]) | (x > knots[-1])).sum())
-        if outside:
-            warnings.warn(
-                f"{call} is asked for {outside} of {len(x)} rows outside {knots[0]:g} … {knots[-1]:g}, the range that "
-                "it was fitted on; a spline explodes there",
-                stacklevel=2,
-            )
-
-
-class Mask:
-    """The table's columns, then the caller's constants, under one roof, as formulae looks names up."""
-
-    def __init__(self, table: pd.DataFrame, objects: Mapping[str, Any]):
-        self.table, self.objects, self.index = table, objects, table.index
-        self.shape = table.shape
-
-    def __getitem__(self, name: str) -> Any:
-        return self.table[name] if name in self.table.columns else self.objects[name]
