@@ -1,11 +1,10 @@
 """The front door: `Model` wires formula, data, spec, compiler and inference; `fit` is `Model(...).fit(...)`."""
 
-import os
 import sys
-import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,21 +14,18 @@ from hierpanel import spec as specs
 from hierpanel.data import design as designs
 from hierpanel.data import frame as frames
 from hierpanel.data import reading
-from hierpanel.errors import FitError, FormulaError, RouteError
+from hierpanel.errors import FitError, FormulaError
 from hierpanel.formula import Formula, namespace, parse
 from hierpanel.results import store
 from hierpanel.results.explain import PriorSummary, explain, prior_summary
 from hierpanel.results.fit import Fit
+from hierpanel.routes import Method, Sampling, sample
 from hierpanel.spec import Family, ModelSpec
 
-Method = Literal["auto", "marginal", "nuts"]
-
-
 MODEL_OPTIONS = {"family", "priors", "center", "panel", "weights", "env"}
-FIT_OPTIONS = {
-    "method", "draws", "chains", "tune", "seed", "cores", "target_accept", "parameterization", "effects_memory",
-    "progress",
-}  # fmt: skip
+FIT_OPTIONS = {"method"} | {option.name for option in fields(Sampling)}
+
+PACKAGE = str(Path(__file__).parent)
 
 
 class Model:
@@ -101,7 +97,7 @@ class Model:
             parsed, found.frame, found.design, chosen, priors, center, panel=_panel_facts(found), notes=found.notes
         )
         if found.lagged:
-            warnings.warn(found.lagged, UserWarning, stacklevel=_outside())
+            warnings.warn(found.lagged, UserWarning, skip_file_prefixes=(PACKAGE,))
         if not self.spec.priors():
             what = f"an offset is known, and family={chosen.name!r} has no parameter of its own; add a term"
             raise FormulaError(f"there is nothing to estimate: {what}", parsed.source or str(parsed))
@@ -159,116 +155,20 @@ class Model:
         >>> list(fit.fixef().index)
         ['Intercept']
         """
-        if method not in ("auto", "marginal", "nuts"):
-            raise FitError(f"method is 'auto', 'marginal' or 'nuts', not {method!r}")
-        from hierpanel.inference import nuts
-
-        nuts.check(draws, chains, tune, seed, cores, target_accept)
-        _check_memory(effects_memory)
-        if parameterization not in ("noncentered", "centered"):
-            raise FitError(f"parameterization is 'noncentered' or 'centered', not {parameterization!r}")
-        of_nuts = (cores, target_accept, parameterization)
-        found = self._fit(method, draws, chains, tune, seed, of_nuts, effects_memory, progress)
-        asked: dict[str, Any] = {"method": method, "draws": draws, "chains": chains, "tune": tune, "seed": seed}
-        asked |= dict(zip(("cores", "target_accept", "parameterization"), of_nuts, strict=True))
-        asked |= {"effects_memory": effects_memory, "progress": progress}
-        return replace(found, options=self.options | asked, refit=_refit)
-
-    def _fit(
-        self,
-        method: Method,
-        draws: int,
-        chains: int,
-        tune: int,
-        seed: int | None,
-        of_nuts: tuple[int | None, float | None, Literal["noncentered", "centered"]],
-        effects_memory: float,
-        progress: bool,
-    ) -> Fit:
-        cores, target_accept, parameterization = of_nuts
-        reason = ""
-        if method != "nuts":
-            if method == "marginal" and (target_accept is not None or parameterization != "noncentered"):
-                raise FitError("target_accept and parameterization are options of method='nuts'")
-            try:
-                return self._fit_marginal(draws, chains, tune, seed, effects_memory, progress)
-            except RouteError as refused:
-                if method == "marginal":
-                    raise RouteError(f"no marginal route: {refused}; method='nuts' fits this model") from refused
-                reason = str(refused)
-        return self._fit_nuts(draws, chains, tune, seed, cores, target_accept, parameterization, progress, reason)
-
-    def _fit_marginal(
-        self, draws: int, chains: int, tune: int, seed: int | None, effects_memory: float, progress: bool
-    ) -> Fit:
-        from hierpanel.compiler import marginal, scales
-        from hierpanel.compiler.noncentered import coords_of
-        from hierpanel.data.moments import moments
-        from hierpanel.inference.marginal import sample
-        from hierpanel.inference.posterior import statistics, to_datatree
-
-        start = time.perf_counter()
-        if refused := marginal.refuses(self.spec):
-            raise RouteError(refused)
-        compiled = marginal.marginal(self.spec, moments(self.design))
-        built = time.perf_counter()
-        found = sample(
-            compiled,
+        how = Sampling(draws, chains, tune, seed, cores, target_accept, parameterization, effects_memory, progress)
+        found = sample(self.spec, self.design, method, how)
+        return Fit(
             self.spec,
             self.design,
-            draws=draws,
-            chains=chains,
-            tune=tune,
-            seed=seed if seed is not None else int.from_bytes(os.urandom(4)),
-            effects_memory=effects_memory,
-            progress=progress,
+            found.idata,
+            found.method,
+            found.timing,
+            found.reason,
+            self.source,
+            self.coder,
+            options=self.options | {"method": method} | asdict(how),
+            refit=_refit,
         )
-        stats = statistics(found.stats, compiled.parameters.names, found.attributes | {"sampled_by": found.by})
-        idata = to_datatree(
-            found.canonical, scales.dims_of(self.spec), coords_of(self.spec, self.design), stats, self.design
-        )
-        timing = {"preparing": built - start, "sampling": found.seconds}
-        return Fit(self.spec, self.design, idata, "marginal", timing, source=self.source, coder=self.coder)
-
-    def _fit_nuts(
-        self,
-        draws: int,
-        chains: int,
-        tune: int,
-        seed: int | None,
-        cores: int | None,
-        target_accept: float | None,
-        parameterization: Literal["noncentered", "centered"],
-        progress: bool,
-        reason: str,
-    ) -> Fit:
-        from hierpanel.compiler import noncentered, scales
-        from hierpanel.inference import nuts
-        from hierpanel.inference.posterior import to_datatree
-
-        start = time.perf_counter()
-        model = noncentered.to_pymc(self.spec, self.design, parameterization, location="levels")
-        built = time.perf_counter()
-        result = nuts.sample(
-            model,
-            draws=draws,
-            chains=chains,
-            tune=tune,
-            seed=seed,
-            cores=cores,
-            target_accept=target_accept,
-            progress=progress,
-        )
-        canonical = noncentered.canonical_draws(self.spec, self.design, result.free)
-        idata = to_datatree(
-            canonical,
-            scales.dims_of(self.spec),
-            noncentered.coords_of(self.spec, self.design),
-            result.sample_stats,
-            self.design,
-        )
-        timing = {"compiling": built - start + result.seconds_compile, "sampling": result.seconds_sample}
-        return Fit(self.spec, self.design, idata, "nuts", timing, reason, self.source, self.coder)
 
     def to_pymc(self, parameterization: Literal["noncentered", "centered"] = "noncentered") -> Any:
         """Return the model as a plain ``pm.Model``, which ``pm.sample`` accepts.
@@ -410,16 +310,30 @@ def load(path: Any, env: Mapping[str, Any] | None = None) -> Fit:
     return replace(found, refit=_refit)
 
 
+def with_inherited(
+    formula: str | Formula, data: Any, options: Mapping[str, Any], inherited: Mapping[str, Any] | None
+) -> Model:
+    """Build a model with those of the inherited priors that it has a place for, below its own.
+
+    Parameters
+    ----------
+    options : those of `Model`; its priors are put over the inherited ones, key by key
+    """
+    if not inherited:
+        return Model(formula, data, **options)
+    spec = Model(formula, data, **{**options, "priors": None}).spec
+    fixed = {f"sd_{group.name}" for group in spec.groups if group.is_fixed}
+    known = {key for key in spec.priors() if key.split("[")[0] not in fixed}
+    known |= {key.split("[")[0] for key in known}
+    kept = {key: prior for key, prior in inherited.items() if key in known}
+    return Model(formula, data, **{**options, "priors": kept | dict(options.get("priors") or {})})
+
+
 def _refit(formula: Formula, data: Any, env: Mapping[str, Any], inherited: Mapping[str, Any], **options: Any) -> Fit:
     """Fit a changed model; priors of what it no longer has are left out."""
     of_model, of_fit = split_options(options)
     of_model["env"] = dict(env) | caller_scope()
-    if inherited:
-        known = Model(formula, data, **{k: v for k, v in of_model.items() if k != "priors"}).spec.priors()
-        short = {key.split("[")[0] for key in known}
-        kept = {key: prior for key, prior in inherited.items() if key in known or key in short}
-        of_model["priors"] = kept | dict(of_model.get("priors") or {})
-    return Model(formula, data, **of_model).fit(**of_fit)
+    return with_inherited(formula, data, of_model, inherited).fit(**of_fit)
 
 
 def caller_scope() -> dict[str, Any]:
@@ -437,16 +351,3 @@ def _panel_facts(found: reading.Reading) -> specs.PanelSpec | None:
     index, kept = found.panel, found.frame.kept
     units, periods = (len(np.unique(values[kept])) for values in (index.codes, index.periods))
     return specs.PanelSpec(index.unit, index.time, index.frequency, units, periods, int(kept.sum()) == units * periods)
-
-
-def _outside() -> int:
-    """How far up the caller's own code is, for warnings."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("hierpanel."):
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-def _check_memory(megabytes: Any) -> None:
-    if not isinstance(megabytes, (int, float)) or isinstance(megabytes, bool) or not megabytes >= 0:
-        raise FitError(f"effects_memory is a number of megabytes, 0 or more, not {megabytes!r}")

@@ -13,7 +13,7 @@ from hierpanel.errors import FormulaError
 from hierpanel.formula import Formula, parse
 from hierpanel.formula.rank import COLLINEAR
 from hierpanel.formula.terms import Block, Group
-from hierpanel.model import Model, caller_scope, split_options
+from hierpanel.model import Model, caller_scope, split_options, with_inherited
 from hierpanel.results.fit import Fit
 from hierpanel.results.loo import compare
 from hierpanel.results.summary import number
@@ -119,13 +119,14 @@ def pooling(formula: str | Formula, data: Any, group: str, **options: Any) -> Po
     if partial.spec.n < partial.spec.n_total - partial.spec.joined:
         data = _rows_of(partial, data)  # the rows of all three, those without a unit left out too
         partial = Model(_with(parsed, group, Block(True, ())), data, **of_model)
+    priors = of_model.pop("priors", None)
     lost = _without_variation(partial, group)
     unpooled = replace(
         parsed, terms=tuple(term for k, term in enumerate(parsed.terms) if k not in lost), intercept=True
     )
     models = {
-        "complete": _model(parsed, data, of_model),
-        "none": _model(_with(unpooled, group, Block(True, (), fixed=True)), data, of_model),
+        "complete": with_inherited(parsed, data, of_model, priors),
+        "none": with_inherited(_with(unpooled, group, Block(True, (), fixed=True)), data, of_model, priors),
         "partial": partial,
     }
     fits = {name: models[name].fit(**of_fit) for name in ("complete", "none", "partial")}
@@ -134,18 +135,6 @@ def pooling(formula: str | Formula, data: Any, group: str, **options: Any) -> Po
         lost
     )
     return Pooling(group, fits, _table(fits), compare(fits), notes)
-
-
-def _model(formula: Formula, data: Any, options: Mapping[str, Any]) -> Model:
-    """A model with those of the priors that it has a place for."""
-    model = Model(formula, data, **{name: value for name, value in options.items() if name != "priors"})
-    priors = options.get("priors")
-    if not priors:
-        return model
-    known = set(model.spec.priors()) | {key.split("[")[0] for key in model.spec.priors()}
-    fixed = {f"sd_{g.name}" for g in model.spec.groups if g.is_fixed}
-    kept = {key: prior for key, prior in priors.items() if key in known and key.split("[")[0] not in fixed}
-    return Model(formula, data, **{**options, "priors": kept})
 
 
 def _with(formula: Formula, group: str, block: Block) -> Formula:

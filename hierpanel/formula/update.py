@@ -3,7 +3,7 @@
 import re
 
 from hierpanel.errors import FormulaError
-from hierpanel.formula.terms import Formula, parse
+from hierpanel.formula.terms import Formula, Group, parse
 
 # A bar, fe() or offset() that is taken away: what terms' own '-' does not know.
 _TAKEN = re.compile(r"-\s*(\((?:[^()]|\([^()]*\))*\|[^()]*\)|(?:fe|offset)\((?:[^()]|\([^()]*\))*\))")
@@ -40,28 +40,28 @@ def changed(formula: Formula, change: str) -> Formula:
     rest = right[1:].strip()
     if rest and rest[0] not in "+-":
         raise FormulaError("after '.' come terms with '+' or '-', as in '~ . + union - hours'", change, 0, len(change))
-    kept = [str(group) for group in formula.groups] + [f"offset({offset})" for offset in formula.offsets]
+    kept = [piece for group in formula.groups for piece in _bars(group)]
+    kept += [f"offset({offset})" for offset in formula.offsets]
     for taken in _TAKEN.finditer(rest):
-        text = _canonical(taken.group(1), change)
-        pieces = [piece for bar in kept for piece in _bars(bar)]
-        if text not in pieces:
-            there = ", ".join(pieces) or "none"
-            raise FormulaError(f"there is no {text} to take away; there is: {there}", change, 0, len(change))
-        kept = [piece for piece in pieces if piece != text]
+        for piece in _pieces(taken.group(1), change):
+            if piece not in kept:
+                there = ", ".join(kept) or "none"
+                raise FormulaError(f"there is no {piece} to take away; there is: {there}", change, 0, len(change))
+            kept.remove(piece)
     rest = _TAKEN.sub("", rest)
     terms = [str(int(formula.intercept)), *(":".join(term) for term in formula.terms)]
     return parse(f"{response} ~ {' + '.join([*terms, *kept])} {rest}".strip())
 
 
-def _canonical(text: str, change: str) -> str:
+def _pieces(text: str, change: str) -> list[str]:
+    """The bars, fe() or offset that a text stands for: two bars for (1 | g/h)."""
     try:
         one = parse(f"y ~ 0 + {text}")
     except FormulaError as error:
         raise FormulaError(str(error).split("\n")[0], change, 0, len(change)) from error
-    return str(one.groups[0]) if one.groups else f"offset({one.offsets[0]})"
+    return [piece for group in one.groups for piece in _bars(group)] + [f"offset({offset})" for offset in one.offsets]
 
 
-def _bars(text: str) -> list[str]:
-    """The bars and fe() of one factor, which `str` of a group joins by '+'."""
-    groups = parse(f"y ~ 0 + {text}").groups
-    return [str(type(group)(group.factor, (block,))) for group in groups for block in group.blocks] or [text]
+def _bars(group: Group) -> list[str]:
+    """The bars and fe() of one factor, each by itself."""
+    return [str(Group(group.factor, (block,))) for block in group.blocks]
