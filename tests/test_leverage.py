@@ -91,7 +91,7 @@ def test_rows_in_parts_are_the_same_rows(formula, df):
 def test_the_scores_are_those_of_draws_with_lower_pareto_k():
     """Both estimate the same elpd and effective parameters; ψ alone is easier to reweight."""
     fit = hp.fit("diameter ~ (1 | plate) + (1 | sample)", hp.datasets.load("penicillin"), seed=1)
-    closed, drawn = fit.loo(), loo.loo(fit.spec, fit.design, fit._draws(), 1.0)
+    closed, drawn = fit.loo(), loo.loo(fit.spec, fit.design, fit.stored_draws(), 1.0)
     assert closed.elpd == pytest.approx(drawn.elpd, abs=1.0)
     assert closed.p == pytest.approx(drawn.p, abs=1.0)
     np.testing.assert_allclose(closed.elpd_i.values, drawn.elpd_i.values, atol=0.15)

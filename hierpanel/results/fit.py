@@ -11,7 +11,7 @@ import pandas as pd
 
 from hierpanel.compiler import scales
 from hierpanel.data import reading
-from hierpanel.data.design import Design, GroupDesign
+from hierpanel.data.design import Design
 from hierpanel.data.reading import Coder, Source
 from hierpanel.errors import FitError, FormulaError
 from hierpanel.formula import namespace
@@ -23,13 +23,14 @@ from hierpanel.results.maketables import Protocol
 from hierpanel.results.panel_answers import PanelAnswers
 from hierpanel.results.plots import Plots
 from hierpanel.results.predictions import Predictions
+from hierpanel.results.statsmodels_words import StatsmodelsWords
 from hierpanel.results.summary import Summary
 from hierpanel.results.variance import variances
 from hierpanel.spec import ModelSpec
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Fit(PanelAnswers, Predictions, Protocol):
+class Fit(StatsmodelsWords, PanelAnswers, Predictions, Protocol):
     """The posterior of a model.
 
     Attributes
@@ -102,7 +103,7 @@ class Fit(PanelAnswers, Predictions, Protocol):
 
     def fixef(self, prob: float = 0.95) -> pd.DataFrame:
         """Return the coefficients beta: mean, sd, interval, P(> 0), ESS and R̂, a row each."""
-        return tables.fixef(self.spec, self._draws(), prob)
+        return tables.fixef(self.spec, self.stored_draws(), prob)
 
     def ranef(self, group: str, prob: float = 0.95) -> pd.DataFrame:
         """Return the effects of a grouping factor: by how much each unit departs from the coefficients.
@@ -111,7 +112,7 @@ class Fit(PanelAnswers, Predictions, Protocol):
         -------
         DataFrame with a row for each (level, coefficient)
         """
-        self._group(group)
+        self.design.group(group)
         return self.effects.table(group, prob)
 
     def coef(self, group: str, prob: float = 0.95) -> pd.DataFrame:
@@ -121,7 +122,7 @@ class Fit(PanelAnswers, Predictions, Protocol):
         -------
         DataFrame with a row for each (level, coefficient); columns that do not vary are in `fixef()`
         """
-        data = self._group(group)
+        data = self.design.group(group)
         added = np.zeros((*self.effects.lead, len(data.coefs)))
         for k, coef in enumerate(data.coefs):
             if coef in self.spec.coefs:
@@ -150,12 +151,12 @@ class Fit(PanelAnswers, Predictions, Protocol):
         >>> fit.group_draws("batch", ["A", "C"]).shape
         (2, 100, 2, 1)
         """
-        self._group(group)
+        self.design.group(group)
         return self.effects.draws(group, levels)
 
     def group_moments(self, group: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the posterior means (levels, q) and covariances (levels, q, q) of a factor's effects."""
-        self._group(group)
+        self.design.group(group)
         return self.effects.moments(group)
 
     @cached_property
@@ -195,7 +196,7 @@ class Fit(PanelAnswers, Predictions, Protocol):
 
     def varcorr(self, prob: float = 0.95) -> pd.DataFrame:
         """Return the sds and correlations of every grouping factor, then sigma and the family's other parameters."""
-        return tables.varcorr(self.spec, self._draws(), prob)
+        return tables.varcorr(self.spec, self.stored_draws(), prob)
 
     def icc(self, prob: float = 0.95) -> pd.DataFrame:
         """Return each factor's share of the variance that the coefficients leave unexplained.
@@ -208,7 +209,7 @@ class Fit(PanelAnswers, Predictions, Protocol):
         FitError
             Without random grouping factors, or for counts, where no residual variance is defined on the link scale.
         """
-        shares = variances(self.spec, self.design, self._draws()).icc()
+        shares = variances(self.spec, self.design, self.stored_draws()).icc()
         if not shares:
             why = (
                 "there is no random grouping factor"
@@ -220,54 +221,10 @@ class Fit(PanelAnswers, Predictions, Protocol):
 
     def r2(self, prob: float = 0.95) -> pd.DataFrame:
         """Return R²: marginal (of the coefficients) and conditional (of the coefficients and the group effects)."""
-        shares = variances(self.spec, self.design, self._draws()).r2()
+        shares = variances(self.spec, self.design, self.stored_draws()).r2()
         if not shares:
             raise FitError(f"no R²: family {self.spec.family.name} has no residual variance on the link scale")
         return tables.named(shares, "r2", prob)
-
-    # statsmodels' words ------------------------------------------------------------------------------------------
-
-    @property
-    def params(self) -> pd.Series:
-        """Posterior means of the coefficients."""
-        return self._coefficient(np.mean, "params")
-
-    @property
-    def bse(self) -> pd.Series:
-        """Posterior sds of the coefficients."""
-        return self._coefficient(lambda draws, axis: draws.std(axis=axis, ddof=1), "bse")
-
-    def conf_int(self, alpha: float = 0.05) -> pd.DataFrame:
-        """Return equal-tailed intervals of the coefficients, of probability 1 - alpha, in columns lower and upper."""
-        if not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
-            raise FitError(f"alpha is 1 less the probability of the interval, as in alpha=0.05, not {alpha!r}")
-        return self.fixef(prob=1 - alpha)[["lower", "upper"]]
-
-    @property
-    def nobs(self) -> int:
-        """Rows used."""
-        return self.spec.n
-
-    @property
-    def fittedvalues(self) -> pd.Series:
-        """Posterior mean of each row's expected response, group effects included, under the data's index."""
-        if self.spec.family.link.name == "identity":
-            values = loo.linear_draws(self.spec, self.design, self.means(), slice(None))[0, 0]
-        else:
-            draws, parts = self._draws(), []
-            for rows in loo.chunks(self.design, draws):
-                mean = self.spec.family.link.inverse(loo.linear_draws(self.spec, self.design, draws, rows))
-                parts.append(mean.mean(axis=(0, 1)))
-            values = np.concatenate(parts)
-        if self.design.trials is not None:
-            values = values * self.design.trials
-        return pd.Series(values, index=self.design.index, name="fittedvalues")
-
-    @property
-    def resid(self) -> pd.Series:
-        """Response less `fittedvalues`."""
-        fitted = self.fittedvalues
-        return pd.Series(self.design.y - fitted.to_numpy(), index=fitted.index, name="resid")
 
     # Beyond the fit ----------------------------------------------------------------------------------------------
 
@@ -277,7 +234,7 @@ class Fit(PanelAnswers, Predictions, Protocol):
         By the marginal route each row's density without itself is in closed form given the sds, correlations and sigma,
         and only these are importance-sampled, so that Pareto k is low even for units with few rows.
         """
-        draws = self._draws()
+        draws = self.stored_draws()
         scalars = self._scalars(draws)
         bulk = diagnose(scalars)[0] if scalars.shape[2] else np.full(1, np.nan)
         size = scalars.shape[0] * scalars.shape[1]
@@ -289,7 +246,7 @@ class Fit(PanelAnswers, Predictions, Protocol):
 
     def means(self) -> dict[str, np.ndarray]:
         """Return the posterior mean of every variable, as one draw of one chain: (1, 1, …)."""
-        found = {name: values.mean(axis=(0, 1), keepdims=True) for name, values in self._draws().items()}
+        found = {name: values.mean(axis=(0, 1), keepdims=True) for name, values in self.stored_draws().items()}
         return found | {f"b_{g.name}": self.effects.mean(g.name)[None, None] for g in self.spec.groups}
 
     def update(self, formula: str | None = None, data: Any = None, **options: Any) -> Any:
@@ -339,7 +296,7 @@ class Fit(PanelAnswers, Predictions, Protocol):
 
     def diagnostics(self) -> dict[str, float]:
         """Return divergences, the largest R̂, the smallest ESS, the number of draws and chains, and Pareto k̂ if any."""
-        scalars = self._scalars(self._draws())
+        scalars = self._scalars(self.stored_draws())
         bulk, tail, r_hat = diagnose(scalars)
         stats = self.idata["sample_stats"]
         return {
@@ -367,7 +324,7 @@ class Fit(PanelAnswers, Predictions, Protocol):
         for name, value in (state | {"idata": xr.DataTree.from_dict(state["idata"])}).items():
             object.__setattr__(self, name, value)
 
-    def _draws(self) -> dict[str, np.ndarray]:
+    def stored_draws(self) -> dict[str, np.ndarray]:
         """Stored draws by name; of `fe()` effects that are not stored, what their variance needs."""
         found = {str(name): np.asarray(values.values) for name, values in self.idata["posterior"].data_vars.items()}
         stats = self.idata["sample_stats"]
@@ -380,15 +337,6 @@ class Fit(PanelAnswers, Predictions, Protocol):
         names = [name for name in kept if not any(name == f"b_{group.name}" for group in self.spec.groups)]
         lead = next(iter(draws.values())).shape[:2]
         return np.concatenate([draws[name].reshape(*lead, -1) for name in names], axis=2)
-
-    def _group(self, name: str) -> GroupDesign:
-        return self.design.group(name)
-
-    def _coefficient(self, statistic: Any, name: str) -> pd.Series:
-        if not self.spec.coefs:
-            raise FitError("this model has no coefficients; its group effects are in ranef()")
-        draws = self.draws("beta").reshape(-1, len(self.spec.coefs))
-        return pd.Series(statistic(draws, axis=0), index=pd.Index(self.spec.coefs, name="coef"), name=name)
 
 
 def _pickles(value: Any) -> bool:

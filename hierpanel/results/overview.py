@@ -87,7 +87,7 @@ def _variance_rows(fit: Fit, prob: float) -> tuple[tuple[str, tuple[str, ...]], 
 
 
 def _share_rows(fit: Fit, prob: float) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    parts = variances(fit.spec, fit.design, fit._draws())
+    parts = variances(fit.spec, fit.design, fit.stored_draws())
     rows = [(f"ICC {name}", draws) for name, draws in parts.icc().items()]
     said = {"marginal": fit.spec.coefs not in ((), ("Intercept",)), "conditional": bool(fit.spec.groups)}
     rows += [(f"R² {name}", draws) for name, draws in parts.r2().items() if said[name]]

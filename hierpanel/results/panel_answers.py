@@ -48,7 +48,7 @@ class PanelAnswers:
                 "R² within and between are by unit: give panel=(unit, time) to the model, or by= a factor here"
             )
         else:
-            codes = self._group(by).codes
+            codes = self.design.group(by).codes
         return tables.named(panel_r2(self.design, codes, self.draws("beta")), "r2", prob)
 
     def shrinkage(
@@ -81,7 +81,7 @@ class PanelAnswers:
         """
         from hierpanel.results import shrinkage
 
-        self._group(group)
+        self.design.group(group)
         tables.check_prob(prob)
         return shrinkage.table(self, group, coef, top, prob)
 
