@@ -14,6 +14,7 @@ import pandas as pd
 from hierpanel.data.frame import column_names, to_table
 from hierpanel.errors import DataError, FitError
 from hierpanel.results import tables
+from hierpanel.results.normal_mean import even, mean_over_normal
 from hierpanel.results.predict import Predictor
 
 Array = np.ndarray
@@ -141,9 +142,6 @@ class _Predictor(Predictor):
 
     units: str = "own"
 
-    def __post_init__(self) -> None:
-        """Units that the fit has not seen need no error: they are typical."""
-
     def places(self) -> Iterator[Array]:
         """Yield places of rows that are worked on together."""
         n, size = len(self.rows.X), self.rows_at_a_time
@@ -183,12 +181,7 @@ def _averaged(link: str, inverse: Callable[[Array], Array], eta: Array, variance
     spread = np.sqrt(variance)
     # the trapezoid rule's error falls like exp(-c / step) for functions that are smooth over one unit of the predictor
     step = max(0.5 / max(1.0, float(spread.max())), 0.01)
-    nodes = np.arange(-REACH, REACH + step, step)
-    masses = np.exp(-0.5 * nodes**2)
-    mean = np.zeros_like(eta)
-    for node, mass in zip(nodes, masses / masses.sum(), strict=True):
-        mean += mass * inverse(eta + node * spread)
-    return mean
+    return mean_over_normal(inverse, eta, spread, *even(REACH, int(np.ceil(2 * REACH / step)) + 1))
 
 
 def _needs_trials(fit: Any, kind: str) -> bool:
@@ -204,7 +197,5 @@ def fitted_rows(fit: Any) -> pd.DataFrame:
 
 
 def _summary(values: Array, prob: float) -> pd.DataFrame:
-    lower, upper = np.quantile(values, [(1 - prob) / 2, (1 + prob) / 2], axis=1)
-    sd = values.std(axis=1, ddof=1) if values.shape[1] > 1 else np.zeros(len(values))
-    columns = {"mean": values.mean(axis=1), "sd": sd, "lower": lower, "upper": upper}
+    columns = dict(zip(("mean", "sd", "lower", "upper"), tables.of_rows(values, prob), strict=True))
     return pd.DataFrame(columns | {"p_pos": (values > 0).mean(axis=1)})

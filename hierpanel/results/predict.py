@@ -8,7 +8,7 @@ import hashlib
 import numbers
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from hierpanel.data.design import Design
 from hierpanel.data.reading import Coder, NewGroup, NewRows
 from hierpanel.errors import DataError, FitError
 from hierpanel.results import tables
+from hierpanel.results.normal_mean import even, gauss, mean_over_normal
 from hierpanel.spec import Rows
 
 Array = np.ndarray
@@ -50,8 +51,27 @@ def predict(
     if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or seed < 0:
         raise FitError(f"seed is a whole number of 0 or more, not {seed!r}")
     tables.check_prob(prob)
-    predictor = Predictor(fit, rows_of(fit, data, kind != "linear"), new_groups, seed)
-    return (predictor.draws if draws else predictor.table)(kind, transform, prob)
+    rows = rows_of(fit, data, kind != "linear")
+    check_new(fit, rows, new_groups)
+    predictor = Predictor(fit, rows, new_groups, seed)
+    return predictor.draws(kind, transform) if draws else predictor.table(kind, transform, prob)
+
+
+def check_new(fit: Any, rows: NewRows, new_groups: str) -> None:
+    """Raise for units that the fit has not seen, unless it is said what becomes of them."""
+    if new_groups not in ("sample", "population", "error"):
+        raise FitError(f"new_groups is 'sample', 'population' or 'error', not {new_groups!r}")
+    for spec, group in zip(fit.spec.groups, rows.groups, strict=True):
+        if not len(group.new):
+            continue
+        what = f"{spec.name} has {_listed(group.new)} that the fit has not seen"
+        if spec.is_fixed:
+            raise DataError(f"{what}, and fe({spec.name}) says nothing of new ones; (1 | {spec.name}) does")
+        if new_groups == "error":
+            raise DataError(
+                f"{what}; new_groups='sample' draws their effects from the distribution of {spec.name}, "
+                "'population' puts them at 0"
+            )
 
 
 def rows_of(fit: Any, data: Any, responses: bool) -> NewRows:
@@ -71,27 +91,12 @@ def of_design(design: Design) -> NewRows:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Predictions of coded rows; `new_groups` says what becomes of units that the fit has not seen."""
+    """Predictions of coded rows; effects of units that the fit has not seen are drawn by "sample", otherwise 0."""
 
     fit: Any
     rows: NewRows
     new_groups: str
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.new_groups not in ("sample", "population", "error"):
-            raise FitError(f"new_groups is 'sample', 'population' or 'error', not {self.new_groups!r}")
-        for spec, group in zip(self.fit.spec.groups, self.rows.groups, strict=True):
-            if not len(group.new):
-                continue
-            what = f"{spec.name} has {_listed(group.new)} that the fit has not seen"
-            if spec.is_fixed:
-                raise DataError(f"{what}, and fe({spec.name}) says nothing of new ones; (1 | {spec.name}) does")
-            if self.new_groups == "error":
-                raise DataError(
-                    f"{what}; new_groups='sample' draws their effects from the distribution of {spec.name}, "
-                    "'population' puts them at 0"
-                )
 
     def chunks(self) -> Iterator[tuple[Array, Array]]:
         """Yield (places among the complete rows, draws (m, S) of their linear predictor)."""
@@ -137,15 +142,13 @@ class Predictor:
         where = np.flatnonzero(self.rows.complete)
         for places, eta in self.chunks():
             values = self.values(kind, places, eta, transform)
-            lower, upper = np.quantile(values, [(1 - prob) / 2, (1 + prob) / 2], axis=1)
-            sd = values.std(axis=1, ddof=1) if self.size > 1 else np.zeros(len(values))
-            found[where[places]] = np.stack([values.mean(axis=1), sd, lower, upper], axis=1)
+            found[where[places]] = np.stack(tables.of_rows(values, prob), axis=1)
         table = pd.DataFrame(found, index=self.rows.index, columns=["mean", "sd", "lower", "upper"])
         table.columns.name = f"{100 * prob:g} % equal-tailed"
         table.attrs = {"interval": "equal-tailed", "prob": prob, "kind": kind}
         return table
 
-    def draws(self, kind: Kind, transform: Callable[[Array], Array] | None, prob: float = 0.95) -> Any:
+    def draws(self, kind: Kind, transform: Callable[[Array], Array] | None) -> Any:
         """Return draws as a DataArray (chain, draw, row); rows in which something is missing are NaN."""
         import xarray as xr
 
@@ -244,12 +247,15 @@ class Predictor:
         sigma = np.broadcast_to(sigma, eta.shape)
         # row by row, so that a row's mean does not depend on the rows beside it
         some = slice(None, None, max(1, self.size // 50))
-        few, many = (_mean_over(transform, eta[:, some], sigma[:, some], *_gauss(n)) for n in (NODES, 4 * NODES))
+        function = partial(_transformed, transform)
+        few, many = (
+            mean_over_normal(function, eta[:, some], sigma[:, some], *gauss(count)) for count in (NODES, 4 * NODES)
+        )
         close = np.abs(few - many) <= 1e-6 * np.abs(many) + 1e-9 * np.abs(many).max(axis=1, keepdims=True)
         smooth, found = close.all(axis=1), np.empty_like(eta)
-        for rows, nodes in ((smooth, _gauss(NODES)), (~smooth, _even(KINKED))):
+        for rows, nodes in ((smooth, gauss(NODES)), (~smooth, even(8, KINKED))):
             if rows.any():
-                found[rows] = _mean_over(transform, eta[rows], sigma[rows], *nodes)
+                found[rows] = mean_over_normal(function, eta[rows], sigma[rows], *nodes)
         return found
 
 
@@ -259,24 +265,6 @@ def _transformed(transform: Callable[[Array], Array], values: Array) -> Array:
     if found.shape != values.shape or not np.isfinite(found).all():
         raise FitError("transform= must give one finite number for each response, as np.exp does")
     return found
-
-
-def _gauss(count: int) -> tuple[Array, Array]:
-    nodes, masses = np.polynomial.hermite_e.hermegauss(count)
-    return nodes, masses / masses.sum()
-
-
-def _even(count: int) -> tuple[Array, Array]:
-    nodes = np.linspace(-8, 8, count)
-    masses = np.exp(-0.5 * nodes**2)
-    return nodes, masses / masses.sum()
-
-
-def _mean_over(transform: Callable[[Array], Array], eta: Array, sigma: Array, nodes: Array, masses: Array) -> Array:
-    total = np.zeros_like(eta)
-    for node, mass in zip(nodes, masses, strict=True):
-        total += mass * _transformed(transform, eta + node * sigma)
-    return total
 
 
 def row_coordinates(index: Any) -> Any:

@@ -107,6 +107,13 @@ def summarise(draws: np.ndarray, index: pd.Index, prob: float = 0.95) -> Table:
     )
 
 
+def of_rows(draws: np.ndarray, prob: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean, sd and the ends of the equal-tailed interval of each row of draws (m, S): four times (m,)."""
+    lower, upper = np.quantile(draws, [(1 - prob) / 2, (1 + prob) / 2], axis=1)
+    sd = draws.std(axis=1, ddof=1) if draws.shape[1] > 1 else np.zeros(len(draws))
+    return draws.mean(axis=1), sd, lower, upper
+
+
 def table_of(columns: Mapping[str, np.ndarray], index: pd.Index, prob: float) -> Table:
     """Return a table of `COLUMNS` that names its interval."""
     table = Table(dict(columns), index=index)
