@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 
 import hierpanel as hp
+from hierpanel.results import health
 from hierpanel.results.fit import Fit, with_idata
 from hierpanel.results.summary import number
 from hierpanel.results.tables import COLUMNS, Table
@@ -468,9 +469,30 @@ def changed(fit: Fit, change: Callable[[np.ndarray], np.ndarray]) -> Fit:
 def test_chains_that_disagree_are_told(made: Made, table: pd.DataFrame) -> None:
     fit = changed(made("y ~ x + (1 | g)", table), lambda beta: beta + np.arange(4)[:, None, None])
     assert fit.diagnostics()["max_r_hat"] > 1.05
+    assert fit.diagnostics().least_mixed in ("beta[Intercept]", "beta[x]")
+    assert "! The chains do not agree yet" in str(fit.diagnostics())
     lines = str(fit.summary()).splitlines()
     assert lines[2].startswith("! The chains do not agree yet (largest R̂ ")
     assert "effective sample size" in " ".join(lines)
+
+
+def test_diagnostics_say_what_they_mean(made: Made, table: pd.DataFrame) -> None:
+    found = made("y ~ x + (x | g)", table, diverging=3).diagnostics()
+    shown = str(found).splitlines()
+    assert shown[0] == "4 chains of 250 draws"
+    assert [row[0] for row in found.rows] == ["divergences", "largest R̂", "smallest ESS"]
+    assert all(any(line.startswith(row[0]) for line in shown) for row in found.rows)
+    assert "3 of 1,000 draws diverged" in " ".join(shown)
+    assert "<td>largest R̂</td>" in found._repr_html_()
+
+
+def test_quantities_are_named_in_the_order_of_their_draws(made: Made, table: pd.DataFrame) -> None:
+    fit = made("y ~ x + (x | g)", table)
+    names, draws = health.names(fit), health.scalars(fit.spec, fit.stored_draws())
+    assert len(names) == draws.shape[2]
+    np.testing.assert_array_equal(draws[..., names.index("beta[x]")], fit.draws("beta")[..., 1])
+    np.testing.assert_array_equal(draws[..., names.index("sd_g[x]")], fit.draws("sd_g")[..., 1])
+    np.testing.assert_array_equal(draws[..., names.index("cor_g[x, Intercept]")], fit.draws("cor_g")[..., 1, 0])
 
 
 def test_sluggish_chains_are_told(made: Made, table: pd.DataFrame) -> None:

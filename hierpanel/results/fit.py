@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hierpanel.compiler import scales
 from hierpanel.data import reading
 from hierpanel.data.design import Design
 from hierpanel.data.reading import Coder, Source
@@ -17,8 +16,9 @@ from hierpanel.errors import FitError, FormulaError
 from hierpanel.formula import namespace
 from hierpanel.formula.update import changed
 from hierpanel.inference.diagnostics import diagnose
-from hierpanel.results import evidence, loo, store, tables
+from hierpanel.results import evidence, health, loo, store, tables
 from hierpanel.results.effects import GroupEffects
+from hierpanel.results.health import Diagnostics, diagnostics
 from hierpanel.results.maketables import Protocol
 from hierpanel.results.panel_answers import PanelAnswers
 from hierpanel.results.plots import Plots
@@ -56,9 +56,6 @@ class Fit(StatsmodelsWords, PanelAnswers, Predictions, Protocol):
     env: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     refit: Callable[..., Any] | None = None
-
-    # What a sampler must reach to go without a warning (Vehtari et al., 2021): R̂ and effective draws per chain.
-    R_HAT, ESS_PER_CHAIN = 1.01, 100
 
     @property
     def seconds(self) -> float:
@@ -235,7 +232,7 @@ class Fit(StatsmodelsWords, PanelAnswers, Predictions, Protocol):
         and only these are importance-sampled, so that Pareto k is low even for units with few rows.
         """
         draws = self.stored_draws()
-        scalars = self._scalars(draws)
+        scalars = health.scalars(self.spec, draws)
         bulk = diagnose(scalars)[0] if scalars.shape[2] else np.full(1, np.nan)
         size = scalars.shape[0] * scalars.shape[1]
         efficiency = 1.0 if np.isnan(bulk).all() else float(min(np.nanmean(bulk) / size, 1.0))
@@ -294,18 +291,25 @@ class Fit(StatsmodelsWords, PanelAnswers, Predictions, Protocol):
 
         write(self, path)
 
-    def diagnostics(self) -> dict[str, float]:
-        """Return divergences, the largest R̂, the smallest ESS, the number of draws and chains, and Pareto k̂ if any."""
-        scalars = self._scalars(self.stored_draws())
-        bulk, tail, r_hat = diagnose(scalars)
-        stats = self.idata["sample_stats"]
-        return {
-            "divergences": int(stats["diverging"].sum()) if "diverging" in stats.data_vars else 0,
-            "max_r_hat": float(np.nanmax(r_hat)) if np.isfinite(r_hat).any() else float("nan"),
-            "min_ess": float(np.nanmin([bulk, tail])) if np.isfinite(bulk).any() else float("nan"),
-            "chains": scalars.shape[0],
-            "draws": scalars.shape[1],
-        } | ({"pareto_k": float(stats.attrs["pareto_k"])} if "pareto_k" in stats.attrs else {})
+    def diagnostics(self) -> Diagnostics:
+        """Say how far the draws are to be trusted: divergences, R̂, effective sample size, Pareto k̂, and what they mean.
+
+        Of coefficients, sds, correlations and the family's parameters, the worst one each.
+
+        Returns
+        -------
+        dict
+            ``divergences``, ``max_r_hat``, ``min_ess``, ``chains``, ``draws``, by the marginal route ``pareto_k``; it
+            prints as a table, with what is good, what each means, and ``problems`` in words.
+
+        Examples
+        --------
+        >>> import hierpanel as hp
+        >>> fit = hp.fit("yield_ ~ (1 | batch)", hp.datasets.load("dyestuff"), draws=500, seed=1)
+        >>> fit.diagnostics()["divergences"], fit.diagnostics().problems
+        (0, ())
+        """
+        return diagnostics(self)
 
     def __getstate__(self) -> dict[str, Any]:
         groups = {name: node.to_dataset() for name, node in self.idata.children.items()}
@@ -330,13 +334,6 @@ class Fit(StatsmodelsWords, PanelAnswers, Predictions, Protocol):
         stats = self.idata["sample_stats"]
         squares = [name for name in map(str, stats.data_vars) if name.startswith(("mean_", "square_"))]
         return found | {name: np.asarray(stats[name].values) for name in squares}
-
-    def _scalars(self, draws: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Draws (chain, draw, K) of everything but the group effects."""
-        kept = [name for name in scales.dims_of(self.spec) if name in draws]
-        names = [name for name in kept if not any(name == f"b_{group.name}" for group in self.spec.groups)]
-        lead = next(iter(draws.values())).shape[:2]
-        return np.concatenate([draws[name].reshape(*lead, -1) for name in names], axis=2)
 
 
 def _pickles(value: Any) -> bool:

@@ -26,7 +26,7 @@ def summarise(fit: Fit, prob: float) -> Summary:
         sections.append(Section("Shares of variance", shares))
     return Summary(
         title="Bayesian multilevel regression" if spec.groups else "Bayesian regression",
-        warnings=(*_health(fit), *spec.notes),
+        warnings=(*fit.diagnostics().problems, *spec.notes),
         facts=_facts(fit),
         columns=("mean", "sd", lower, upper, "P(>0)", "ESS", "R̂"),
         sections=tuple(section for section in sections if section.rows),
@@ -110,33 +110,6 @@ def _share_rows(fit: Fit, prob: float) -> tuple[tuple[str, tuple[str, ...]], ...
 def _has_panel_r2(fit: Fit) -> bool:
     """Whether there are regressors, and rows within units."""
     return fit.spec.family.location and fit.spec.coefs not in ((), ("Intercept",)) and not fit.spec.joined
-
-
-def _health(fit: Fit) -> tuple[str, ...]:
-    """One plain sentence for each thing that is wrong with the draws, and what to try."""
-    found = fit.diagnostics()
-    total = found["chains"] * found["draws"]
-    sentences = []
-    if found["divergences"]:
-        sentences.append(
-            f"{found['divergences']:,} of {total:,} draws diverged, so parts of the posterior may be missing: try "
-            "target_accept=0.99, a tighter prior on the sds, or parameterization='centered' where units have many rows."
-        )
-    if found["max_r_hat"] > fit.R_HAT:
-        sentences.append(
-            f"The chains do not agree yet (largest R̂ {found['max_r_hat']:.3f}, above {fit.R_HAT}), so the numbers "
-            "are not to be trusted: try more tune= and draws=."
-        )
-    if found["min_ess"] < fit.ESS_PER_CHAIN * found["chains"]:
-        sentences.append(
-            f"The smallest effective sample size is {found['min_ess']:,.0f}, below {fit.ESS_PER_CHAIN} per chain: "
-            "means and intervals are rough; try more draws=."
-        )
-    if found["draws"] < 4:
-        sentences.append("With fewer than 4 draws in a chain nothing tells how good they are; use draws=1000.")
-    if found["chains"] == 1:
-        sentences.append("With one chain R̂ cannot be computed; use chains=4 to see whether chains agree.")
-    return tuple(sentences)
 
 
 def _footnotes(fit: Fit, percent: str, shares: list[str]) -> tuple[str, ...]:

@@ -174,11 +174,11 @@ _LABEL = WIDTH - sum(_CELLS)
 
 def _text_row(label: str, values: Sequence[str]) -> str:
     return f"{label:<{_LABEL}}" + "".join(
-        f"{value:>{w + _marks(value)}}" for value, w in zip(values, _CELLS, strict=True)
+        f"{value:>{w + marks(value)}}" for value, w in zip(values, _CELLS, strict=True)
     )
 
 
-def _marks(text: str) -> int:
+def marks(text: str) -> int:
     """Characters that take no room of their own, such as the hat of R̂."""
     return sum(unicodedata.combining(character) > 0 for character in text)
 
