@@ -179,6 +179,11 @@ def test_compare_takes_fits_with_different_columns_and_groups(made: Callable[...
     assert sorted(table.index) == ["a", "b"]
 
 
+def test_fits_without_names_are_numbered(workers: Fit, pooled: Fit) -> None:
+    named, numbered = hp.compare({"(1)": pooled, "(2)": workers}), hp.compare([pooled, workers])
+    pd.testing.assert_frame_equal(named, numbered)
+
+
 @pytest.mark.parametrize("fits", [{}, [], 1, None, "ab"])
 def test_compare_needs_a_mapping_of_two(fits: Any) -> None:
     with pytest.raises(hp.FitError, match=r"at least two fits, as in hp.compare\(\{'a': fit_a, 'b': fit_b\}\)"):

@@ -1,7 +1,7 @@
 """Posterior draws and a `Design` come in; pointwise leave-one-out scores and comparisons of fits go out (by ArviZ)."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -154,13 +154,13 @@ def _joined(parts: list[Any], n: int) -> Any:
     )
 
 
-def compare(fits: Mapping[str, Any], by: str = "loo", group: str | None = None) -> pd.DataFrame:
+def compare(fits: Mapping[str, Any] | Sequence[Any], by: str = "loo", group: str | None = None) -> pd.DataFrame:
     """Compare fits of the same rows, by cross-validation or by evidence (higher is better in all).
 
     Parameters
     ----------
-    fits : mapping
-        Name → `Fit`; at least two, of the same rows of the same response.
+    fits : mapping or sequence
+        Name → `Fit`, or fits, which are called (1), (2) and so on; at least two, of the same rows and response.
     by : str
         ``"loo"``: how well a new row of a known unit is predicted, by Pareto-smoothed importance sampling.
         ``"logo"``: how well all rows of a new unit are predicted, jointly, its effects integrated out.
@@ -199,8 +199,10 @@ def compare(fits: Mapping[str, Any], by: str = "loo", group: str | None = None) 
     """
     if by not in ("loo", "logo", "evidence"):
         raise FitError(f"fits are compared by='loo', by='logo' or by='evidence', not by={by!r}")
+    if isinstance(fits, (list, tuple)):
+        fits = {f"({place})": fit for place, fit in enumerate(fits, start=1)}
     if not isinstance(fits, Mapping) or len(fits) < 2:
-        raise FitError("compare() takes a mapping of at least two fits, as in hp.compare({'a': fit_a, 'b': fit_b})")
+        raise FitError("compare() takes at least two fits, as in hp.compare({'a': fit_a, 'b': fit_b})")
     for name, fit in fits.items():
         if not hasattr(fit, "design"):
             what = f"{name} is a {type(fit).__name__}, not a fit"
