@@ -131,10 +131,11 @@ def pooling(formula: str | Formula, data: Any, group: str, **options: Any) -> Po
     }
     fits = {name: models[name].fit(**of_fit) for name in ("complete", "none", "partial")}
     left_out = ", ".join(":".join(parsed.terms[k]) for k in lost)
-    notes = (f"Without pooling {left_out} cannot be told from the intercepts of {group}, and is left out.",) * bool(
-        lost
+    notes = (
+        [f"Without pooling {left_out} cannot be told from the intercepts of {group}, and is left out."] if lost else []
     )
-    return Pooling(group, fits, _table(fits), compare(fits), notes)
+    notes += [f"{name}: {problem}" for name, fit in fits.items() for problem in fit.diagnostics().problems]
+    return Pooling(group, fits, _table(fits), compare(fits), tuple(notes))
 
 
 def _with(formula: Formula, group: str, block: Block) -> Formula:

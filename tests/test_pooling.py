@@ -712,7 +712,7 @@ def test_the_fit_without_pooling_leaves_out_what_does_not_vary(formula: str) -> 
     none, gone = LEFT_OUT[formula]
     result = hp.pooling(formula, DATA, "unit", panel=PANEL, draws=30, chains=2, seed=1, progress=False)
     assert hp.parse(str(result.fits["none"].spec.formula)) == hp.parse(none)
-    assert [re.search("Without pooling (.*) cannot", note).group(1) for note in result.notes] == [gone] * bool(gone)
+    assert re.findall("Without pooling (.*) cannot", "\n".join(result.notes)) == [gone] * bool(gone)
     assert len({fit.nobs for fit in result.fits.values()}) == 1
 
 
@@ -1023,3 +1023,9 @@ def test_there_are_none_without_the_other_factors_effects() -> None:
     alone = effects.State(state.psi, state.beta_c, {}, state.seed)
     assert effects.totals_of(M, state, "unit", share) is not None
     assert effects.totals_of(M, alone, "unit", share) is None
+
+
+def test_pooling_says_which_chains_are_rough() -> None:
+    found = hp.pooling("y ~ x", panel(), "unit", method="nuts", draws=20, tune=20, chains=2, seed=1, progress=False)
+    assert [note for note in found.notes if note.startswith("none: The smallest effective sample size is")]
+    assert "partial: " in str(found)

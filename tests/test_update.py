@@ -120,6 +120,18 @@ def test_a_prior_that_is_stated_anew_must_have_a_place(fit: Fit) -> None:
         fit.update("~ . - (1 | g)", priors={"sd_g": 1.0})
 
 
+def test_another_response_has_another_unit(fit: Fit) -> None:
+    with pytest.raises(FitError, match=r"in the unit of y; state those of z by priors=, or take the defaults"):
+        fit.update("z ~ .")
+    assert fit.update("z ~ .", priors={}).spec.priors()["sigma"] != SIGMA
+    assert fit.update("z ~ .", priors={"sigma": SIGMA}).spec.priors()["sigma"] == SIGMA
+
+
+def test_a_changed_formula_is_shown_in_its_canonical_form(fit: Fit) -> None:
+    new = fit.update("~ . + z").update("~ . - z - x")
+    assert (new.spec.formula.source or str(new.spec.formula)) == "y ~ 1 + twice(x) + (1 | g)"
+
+
 def test_other_rows(fit: Fit, df: pd.DataFrame) -> None:
     assert fit.update(data=df[df.g < 6]).nobs == 36
 
@@ -132,7 +144,7 @@ def test_a_fit_from_a_file_has_the_columns_that_it_used(fit: Fit, df: pd.DataFra
     fit.save(tmp_path / "fit.nc")
     loaded = hp.load(tmp_path / "fit.nc", env={"twice": lambda v: v**2})
     assert list(loaded.update("~ . - twice(x)").params.index) == ["Intercept", "x"]
-    with pytest.raises(hp.errors.HierpanelError, match="z"):
+    with pytest.raises(FitError, match=r"'z'.* A file holds the columns that the fit used; give data="):
         loaded.update("~ . + z")
     assert "z" in loaded.update("~ . + z", data=df).params.index
 

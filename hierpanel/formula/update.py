@@ -1,6 +1,7 @@
 """A formula and a change such as "~ . + union" come in; the changed formula goes out."""
 
 import re
+from dataclasses import replace
 
 from hierpanel.errors import FormulaError
 from hierpanel.formula.terms import Formula, Group, parse
@@ -50,7 +51,8 @@ def changed(formula: Formula, change: str) -> Formula:
             kept.remove(piece)
     rest = _TAKEN.sub("", rest)
     terms = [str(int(formula.intercept)), *(":".join(term) for term in formula.terms)]
-    return parse(f"{response} ~ {' + '.join([*terms, *kept])} {rest}".strip())
+    found = parse(f"{response} ~ {' + '.join([*terms, *kept])} {rest}".strip())
+    return replace(found, source="")  # nobody wrote it: it is shown in its canonical form
 
 
 def _pieces(text: str, change: str) -> list[str]:

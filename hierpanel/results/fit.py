@@ -13,7 +13,7 @@ from hierpanel.data import reading
 from hierpanel.data.design import Design
 from hierpanel.data.reading import Coder, Source
 from hierpanel.errors import FitError, FormulaError
-from hierpanel.formula import namespace
+from hierpanel.formula import Formula, namespace
 from hierpanel.formula.update import changed
 from hierpanel.inference.diagnostics import diagnose
 from hierpanel.results import evidence, health, loo, store, tables
@@ -256,7 +256,8 @@ class Fit(StatsmodelsWords, PanelAnswers, Predictions, Protocol):
         data : table, optional
             Unless given, the table that this fit was given; of a fit from a file, the columns that it used.
         **options
-            Those of `fit`; what is not stated stays. ``priors=`` are put over the earlier ones, key by key.
+            Those of `fit`; what is not stated stays. ``priors=`` are put over the earlier ones, key by key; with
+            another response, which has another unit, they take their place.
 
         Returns
         -------
@@ -273,13 +274,30 @@ class Fit(StatsmodelsWords, PanelAnswers, Predictions, Protocol):
         if self.refit is None:
             raise FitError("this fit was not made by hp.fit or Model.fit; fit the changed model by hp.fit")
         new = self.spec.formula if formula is None else changed(self.spec.formula, formula)
-        if data is None and self.source is not None:
-            data = self.source.table if self.source.given is None else self.source.given
-        if data is None:
-            raise FitError("this fit does not hold the table that it was read from; give data=")
-        inherited = self.options.get("priors") or {}
         env = self.coder.names.objects if self.coder is not None else self.env or {}
+        data = self._table_for(new, env) if data is None else data
+        inherited = self.options.get("priors") or {}
+        if inherited and new.response != self.spec.formula.response:
+            if "priors" not in options:
+                raise FitError(
+                    f"the priors of this fit are in the unit of {self.spec.formula.response}; state those of "
+                    f"{new.response} by priors=, or take the defaults by priors={{}}"
+                )
+            inherited = {}
         return self.refit(new, data, env, inherited, **(dict(self.options) | {"priors": None} | options))
+
+    def _table_for(self, formula: Formula, env: Mapping[str, Any]) -> Any:
+        """The table that this fit was given, or what a file holds of it, which must do for the formula."""
+        if self.source is None:
+            raise FitError("this fit does not hold the table that it was read from; give data=")
+        if self.source.given is not None:
+            return self.source.given
+        try:
+            namespace.resolve(formula, list(self.source.table.columns), env)
+        except FormulaError as error:
+            reason = str(error).splitlines()[0]
+            raise FitError(f"{reason}. A file holds the columns that the fit used; give data= for others") from error
+        return self.source.table
 
     def save(self, path: Any) -> None:
         """Write the fit to one netCDF file that ``hp.load(path)`` reads back; nothing in it is executable."""
