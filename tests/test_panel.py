@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import hierpanel as hp
 from hierpanel.compiler.marginal import marginal
 from hierpanel.data.moments import moments
-from hierpanel.data.operators import shift
 from hierpanel.data.panel import panel_of
+from hierpanel.data.shifts import shift
 from hierpanel.errors import DataError, FormulaError, HierpanelError
 from hierpanel.formula import parse
 from hierpanel.formula.words import Word, columns_of, words_in

@@ -1,8 +1,8 @@
 """The words of a panel come in; the columns that they stand for go out, and a memory that codes new rows alike.
 
-Shifts (`lag`, `lead`, `diff`) look at the whole table, before rows are dropped. Unit means (`within`, `between`) and
-first outcomes (`initial`) are taken on the rows that are left, since only then does the coefficient of `within(x)`
-equal the fixed-effects estimate. Sources: Mundlak (1978), Econometrica 46, 69-85; Wooldridge (2005), Journal of Applied
+`shifts` have been worked out on the whole table before. Unit means (`within`, `between`) and first outcomes (`initial`)
+are taken on the rows that are left, since only then does the coefficient of `within(x)` equal the fixed-effects
+estimate. Sources: Mundlak (1978), Econometrica 46, 69-85; Wooldridge (2005), Journal of Applied
 Econometrics 20, 39-54.
 """
 
@@ -16,9 +16,10 @@ import pandas as pd
 
 from hierpanel.data.frame import Derived, Frame, complete
 from hierpanel.data.panel import Panel
+from hierpanel.data.shifts import shifted_among
 from hierpanel.errors import DataError
 from hierpanel.formula import Formula, syntax, words
-from hierpanel.formula.evaluate import Mask, columns_of, evaluate, evaluate_again, values_of
+from hierpanel.formula.evaluate import Mask, columns_of, evaluate, evaluate_again
 from hierpanel.formula.rank import COLLINEAR
 from hierpanel.formula.syntax import quoted
 from hierpanel.formula.terms import Group, Term
@@ -101,7 +102,7 @@ class Operators:
         """
         derived: list[Derived] = []
         if self.shifts and self.panel is not None:
-            shifted = _shifted_among(self.shifts, self.panel, self.raw, table, objects, others)
+            shifted = shifted_among(self.shifts, self.panel, self.raw, table, objects, others)
             derived = [column for column in shifted if column.name in self.needed]
         frame = complete(table, columns, derived, may_be_empty=True)
         if not frame.n:
@@ -125,100 +126,6 @@ class Operators:
     @property
     def _unit(self) -> str:
         return "" if self.panel is None else self.panel.unit
-
-
-def shift(
-    shifts: Sequence[Word], panel: Panel | None, table: pd.DataFrame, objects: Mapping[str, Any]
-) -> list[Derived]:
-    """Work out `lag`, `lead` and `diff` by the time index within the unit; missing across a gap.
-
-    Parameters
-    ----------
-    shifts : inner ones first
-    table : all n rows, with missing values
-    """
-    found: dict[str, Derived] = {}
-    if panel is None or not shifts:
-        return []
-    first, last = panel.ends()
-    for word in shifts:
-        columns = {name: column.values for name, column in found.items()}
-        inner = values_of(word.inner, table.assign(**columns) if columns else table, objects)
-        by = word.k if word.kind == "lead" else -word.k
-        place = panel.rows_at(panel.codes, panel.periods + by)
-        there = panel.periods + by
-        outside = (there < first[panel.codes]) | (there > last[panel.codes])
-        end = "after a unit's last period" if word.kind == "lead" else "before a unit's first period"
-        values = _difference(word, inner, inner, place) if word.kind == "diff" else _taken(inner, place)
-        nothing = values.isna().to_numpy()
-        causes = (
-            (f"{word.text} {end}", (place < 0) & outside),
-            (f"{word.text} across a gap", (place < 0) & ~outside),
-            (f"{word.text} of a missing {word.inner}", (place >= 0) & nothing),
-        )
-        found[word.text] = Derived(word.text, values, causes)
-    return list(found.values())
-
-
-def _shifted_among(
-    shifts: Sequence[Word],
-    panel: Panel,
-    raw: pd.DataFrame,
-    table: pd.DataFrame,
-    objects: Mapping[str, Any],
-    others: pd.DataFrame | None,
-) -> list[Derived]:
-    """Work out shifts for new rows, which look at the new rows (as `others` has them), then at the rows of the fit."""
-    seen = table if others is None else others
-    around = panel.match(seen)
-    new = around if others is None else around.match(table)
-    parts = [
-        pd.DataFrame({n: _as_numbers(rows[n]) if _is_number(raw[n]) else rows[n] for n in raw}, index=rows.index)
-        for rows in (seen, table)
-    ]
-    both = pd.concat([raw, *parts], ignore_index=True)
-    replaced_by = around.rows_at(panel.codes, panel.periods) >= 0
-    hidden = np.concatenate([replaced_by, np.zeros(len(seen), bool), np.ones(len(table), bool)])
-    joint = replace(
-        new,
-        codes=np.concatenate([panel.codes, around.codes, new.codes]),
-        periods=np.concatenate([panel.periods, around.periods, new.periods]),
-        hidden=hidden,
-    )
-    found = []
-    for column in shift(shifts, joint, both, objects):
-        rows = slice(len(raw) + len(seen), None)
-        values = pd.Series(column.values.array[rows], index=table.index, name=column.name)
-        found.append(Derived(column.name, values, tuple((why, missing[rows]) for why, missing in column.missing)))
-    return found
-
-
-def _is_number(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
-
-
-def _as_numbers(column: pd.Series) -> pd.Series:
-    """Numbers of which some, or all, are None."""
-    if column.dtype != object:
-        return column
-    missing = column.isna()
-    if not all(isinstance(value, (int, float, np.number)) for value in column[~missing]):
-        return column
-    return column.where(~missing, np.nan).astype(float)
-
-
-def _taken(values: pd.Series, place: Array) -> pd.Series:
-    taken = pd.api.extensions.take(
-        values.array if values.dtype.kind not in "iuf" else values.to_numpy(), place, allow_fill=True
-    )
-    return pd.Series(taken, index=values.index)
-
-
-def _difference(word: Word, values: pd.Series, before: pd.Series, place: Array) -> pd.Series:
-    if not pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
-        raise DataError(f"{word.text} takes differences of numbers, and {word.inner} holds {values.dtype}")
-    now = values.to_numpy(dtype=float, na_value=np.nan)
-    return pd.Series(now - _taken(pd.Series(now), place).to_numpy(), index=values.index)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from hierpanel.data import operators
 from hierpanel.data.design import Design, Encoders, factorize
 from hierpanel.data.frame import Frame, column_names, complete, to_table
 from hierpanel.data.panel import Panel, named, panel_of
+from hierpanel.data.shifts import shift
 from hierpanel.errors import DataError, FormulaError
 from hierpanel.formula import Formula, syntax, words
 from hierpanel.formula.evaluate import Mask, evaluate_again, values_of
@@ -256,7 +257,7 @@ def read(formula: Formula, given: Source, names: Names) -> Reading:
     wanted = list(dict.fromkeys([*names.columns, *(where or ())[:2], *weights]))
     raw = table[sorted({name for word in shifts for name in words.columns_of(word.text)[1] if name in table})]
     needed = {name for text in formula.column_expressions() for name in words.needed(text)}
-    shifted = operators.shift(shifts, index, table, names.objects)
+    shifted = shift(shifts, index, table, names.objects)
     frame = complete(table, wanted, [column for column in shifted if column.name in needed])
     derived = operators.derive(formula, frame, index, raw, _weights(given.weights, frame), names.objects)
     unit = None if index is None else index.unit
