@@ -162,22 +162,23 @@ def derive(
     panel : of the whole table; raw : its columns at which shifts look
     weights : (n,) by which means are weighted, or None
     """
-    everything = {word.text: word for text in formula.column_expressions() for word in words.words_in(text)}
-    initials = tuple(word for word in everything.values() if word.kind == words.INITIAL)
+    used = words.words_of(formula.column_expressions())
+    initials = [word for word in used if word.kind == words.INITIAL]
     table, first = frame.table, {}
     for word in initials:
         column, first[word.text] = _initial(word, formula, table, panel)
         table = table.assign(**{word.text: column})
-    asked = set(everything)
+    asked = {word.text for word in used}
     if initials:
         formula = _with_unit_means(formula, panel)
-        everything |= {word.text: word for text in formula.column_expressions() for word in words.words_in(text)}
-    parts = tuple(word for word in everything.values() if word.kind in words.PARTS)
+        used = words.words_of(formula.column_expressions())
     means: dict[tuple[str, str | None], UnitMeans] = {}
     columns: dict[str, Array] = {}
     given: dict[str, tuple[str, ...]] = {}
     notes: list[str] = []
-    for word in parts:
+    for word in used:
+        if word.kind not in words.PARTS:
+            continue
         by = word.by or _unit(word, formula, panel)
         if (word.inner, word.by) not in means:
             means[word.inner, word.by] = _unit_means(word, by, table, weights, objects)
@@ -217,19 +218,19 @@ def _memory(
     table_names: Sequence[str],
 ) -> Operators:
     """Keep what the regressors need; a response is not worked out for new rows."""
-    used = [word for text in formula.column_expressions()[1:] for word in words.words_in(text)]
-    unique = {word.text: word for word in used}.values()
-    shifts = tuple(word for word in unique if word.kind in words.SHIFTS)
+    expressions = formula.column_expressions()[1:]
+    used = words.words_of(expressions)
+    shifts = tuple(word for word in used if word.kind in words.SHIFTS)
     looked_at = {name for word in shifts for name in words.columns_of(word.text)[1]}
     return Operators(
         panel=panel,
         raw=raw[[name for name in raw.columns if name in looked_at]],
         shifts=shifts,
-        parts=tuple(word for word in unique if word.kind in words.PARTS),
-        initials=tuple(word for word in unique if word.kind == words.INITIAL),
+        parts=tuple(word for word in used if word.kind in words.PARTS),
+        initials=tuple(word for word in used if word.kind == words.INITIAL),
         means=means,
         first=first,
-        needed=frozenset(name for text in formula.column_expressions()[1:] for name in words.needed(text)),
+        needed=frozenset(name for text in expressions for name in words.needed(text)),
         used=frozenset(table_names),
     )
 

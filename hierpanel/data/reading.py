@@ -224,7 +224,7 @@ def source(formula: Formula, names: Names, data: Any, panel: Any, weights: Any) 
         For a panel or weights that the table has not.
     """
     available = column_names(data)
-    is_asked = panel is not None or bool(_words(formula))
+    is_asked = panel is not None or bool(words.words_of(formula.column_expressions()))
     where = named(panel, data) if is_asked else None
     wanted = [*names.columns, *(where or ())[:2], *_weights_column(weights, available), *names.shifted]
     return Source(to_table(data, list(dict.fromkeys(wanted))), where, weights, data)
@@ -238,7 +238,7 @@ def read(formula: Formula, given: Source, names: Names) -> Reading:
     DataError, FormulaError
         For whatever is wrong with the rows, the panel or the weights.
     """
-    used, table, where = _words(formula), given.table, given.panel
+    used, table, where = words.words_of(formula.column_expressions()), given.table, given.panel
     index = panel_of(table, where) if where is not None else None
     shifts = [word for word in used if word.kind in words.SHIFTS]
     if shifts and index is None:
@@ -287,7 +287,7 @@ def read(formula: Formula, given: Source, names: Names) -> Reading:
 
 def refuse_words(formula: Formula, scope: Mapping[str, Any]) -> None:
     """Raise `FormulaError` where a word of the formula is also a function of the caller."""
-    for word in _words(formula):
+    for word in words.words_of(formula.column_expressions()):
         if callable(scope.get(word.kind)):
             message = f"{word.kind}() is a word of formulas, and a function of that name is in scope"
             raise FormulaError(f"{message}; give the function another name", word.text)
@@ -295,12 +295,6 @@ def refuse_words(formula: Formula, scope: Mapping[str, Any]) -> None:
     if callable(scope.get("mundlak")) and (place := source.find("mundlak(")) >= 0:
         message = "mundlak() is a word of formulas, and a function of that name is in scope"
         raise FormulaError(f"{message}; give the function another name", source, place, place + len("mundlak"))
-
-
-def _words(formula: Formula) -> list[Word]:
-    """Every word of the formula once, the inner ones first."""
-    found = [word for text in formula.column_expressions() for word in words.words_in(text)]
-    return list({word.text: word for word in found}.values())
 
 
 def _weights_column(weights: Any, available: list[str]) -> list[str]:
