@@ -51,6 +51,12 @@ class UnitMeans:
         place = self.levels.get_indexer(pd.Index(units))
         return np.where(place[:, None] >= 0, self.means[place], self.grand)
 
+    def columns(self, kind: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> dict[str, Array]:
+        """Return the columns (n,) of `within(x)` or `between(x)` for the rows of a table."""
+        x, m = evaluate_again(self.part, Mask(table, objects)), self.of(table[self.by])
+        values = x - m if kind == "within" else m
+        return {f"{kind}{name}": values[:, k] for k, name in enumerate(self.names)}
+
 
 @dataclass(frozen=True)
 class Operators:
@@ -109,23 +115,14 @@ class Operators:
             return frame
         found: dict[str, Array] = {}
         for word in self.parts:
-            means = self.means[word.inner, word.by]
-            x = evaluate_again(means.part, Mask(frame.table, objects))
-            m = means.of(frame.table[means.by])
-            values = x - m if word.kind == "within" else m
-            found |= {f"{word.kind}{name}": values[:, k] for k, name in enumerate(means.names)}
+            found |= self.means[word.inner, word.by].columns(word.kind, frame.table, objects)
         for word in self.initials:
             assert self.panel is not None
-            units, lagged = frame.table[self._unit], frame.table[f"lag({word.inner})"]
-            order = np.argsort(self.panel.match(frame.table).periods, kind="stable")
-            own = lagged.iloc[order].groupby(units.iloc[order].to_numpy()).first()
-            known = units.map(self.first[word.text]).to_numpy(dtype=float)
-            found[word.text] = np.where(np.isnan(known), units.map(own).to_numpy(dtype=float), known)
+            units = frame.table[self.panel.unit]
+            own = _of_units(_first_outcomes(word, frame.table, self.panel), units)
+            known = _of_units(self.first[word.text], units)
+            found[word.text] = np.where(np.isnan(known), own, known)
         return replace(frame, table=frame.table.assign(**found))
-
-    @property
-    def _unit(self) -> str:
-        return "" if self.panel is None else self.panel.unit
 
 
 @dataclass(frozen=True)
@@ -186,16 +183,14 @@ def derive(
         left_out = found.constant if word.kind == "within" else found.same
         if word.text not in asked:  # beside x itself, the unit mean of an x that does not vary within says nothing new
             left_out = left_out | found.constant
-        m = found.of(table[by])
-        values = evaluate_again(found.part, Mask(table, objects)) - m if word.kind == "within" else m
-        names = [f"{word.kind}{name}" for name in found.names]
-        columns |= {name: values[:, k] for k, name in enumerate(names)}
-        given[word.text] = tuple(name for name, gone in zip(names, left_out, strict=True) if not gone)
+        made = found.columns(word.kind, table, objects)
+        columns |= made
+        given[word.text] = tuple(name for name, gone in zip(made, left_out, strict=True) if not gone)
         why = f"does not vary within {by}" if word.kind == "within" else f"has the same mean in every {by}"
         start = len(words.column(word))
         notes += [
             f"{word.inner}{name[start:]} {why}: no {name}"
-            for name, gone in zip(names, left_out, strict=True)
+            for name, gone in zip(made, left_out, strict=True)
             if gone and word.text in asked
         ]
         for text in formula.column_expressions() if left_out.any() else ():
@@ -283,7 +278,7 @@ def _unit_means(
 
 
 def _initial(word: Word, formula: Formula, table: pd.DataFrame, panel: Panel | None) -> tuple[Array, pd.Series]:
-    """Each row's unit's first outcome: the outcome before the first of its rows that are used."""
+    """Return first outcomes, those before the first of a unit's rows that are used: of each row's unit, and by unit."""
     source = formula.source or str(formula)
     lagged = f"lag({word.inner})"
     if word.inner != formula.response:
@@ -295,11 +290,20 @@ def _initial(word: Word, formula: Formula, table: pd.DataFrame, panel: Panel | N
             "panel=(unit, time)",
             source,
         )
-    periods = panel.match(table[[panel.unit, panel.time]]).periods
-    order = np.argsort(periods, kind="stable")
+    first = _first_outcomes(word, table, panel)
+    return _of_units(first, table[panel.unit]), first
+
+
+def _first_outcomes(word: Word, table: pd.DataFrame, panel: Panel) -> pd.Series:
+    """Return `lag(y)` of each unit's first row in a table, by unit."""
+    order = np.argsort(panel.match(table).periods, kind="stable")
     units = table[panel.unit].to_numpy()
-    first = table[lagged].iloc[order].groupby(units[order], sort=True).first()
-    return pd.Series(units).map(first).to_numpy(dtype=float), first
+    return table[f"lag({word.inner})"].iloc[order].groupby(units[order], sort=True).first()
+
+
+def _of_units(values: pd.Series, units: pd.Series) -> Array:
+    """Return (n,) the value of each row's unit, missing where the unit has none."""
+    return pd.Series(units.to_numpy()).map(values).to_numpy(dtype=float)
 
 
 def _with_unit_means(formula: Formula, panel: Panel | None) -> Formula:
