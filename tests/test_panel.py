@@ -1310,8 +1310,9 @@ def test_a_word_cannot_be_a_function_of_the_caller(word: str) -> None:
     formula = f"y ~ lag(y) + {word}({'y' if word == 'initial' else 'x'})"
     with pytest.raises(
         FormulaError, match=rf"{word}\(\) is a word of formulas, and a function of that name is in scope"
-    ):
+    ) as caught:
         hp.Model(formula, TABLE, panel=PANEL, env={word: np.log})
+    assert (caught.value.formula, formula[caught.value.start : caught.value.end]) == (formula, word)
     assert hp.Model("y ~ log(x)", TABLE, panel=PANEL, env={word: np.log}).spec.n == len(TABLE)
     assert hp.Model(formula, TABLE, panel=PANEL, env={word: 3.0}).spec.n < len(TABLE)  # no function
 

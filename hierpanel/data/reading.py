@@ -287,14 +287,13 @@ def read(formula: Formula, given: Source, names: Names) -> Reading:
 
 def refuse_words(formula: Formula, scope: Mapping[str, Any]) -> None:
     """Raise `FormulaError` where a word of the formula is also a function of the caller."""
-    for word in words.words_of(formula.column_expressions()):
-        if callable(scope.get(word.kind)):
-            message = f"{word.kind}() is a word of formulas, and a function of that name is in scope"
-            raise FormulaError(f"{message}; give the function another name", word.text)
-    source = formula.source
-    if callable(scope.get("mundlak")) and (place := source.find("mundlak(")) >= 0:
-        message = "mundlak() is a word of formulas, and a function of that name is in scope"
-        raise FormulaError(f"{message}; give the function another name", source, place, place + len("mundlak"))
+    text = formula.source or str(formula)
+    for node in syntax.walk(syntax.parse_tree(text)):
+        name = syntax.call_name(node) if type(node).__name__ == "Call" else ""
+        if name in words.WORDS and callable(scope.get(name)):
+            message = f"{name}() is a word of formulas, and a function of that name is in scope"
+            start, _ = syntax.span(node)
+            raise FormulaError(f"{message}; give the function another name", text, start, start + len(name))
 
 
 def _weights_column(weights: Any, available: list[str]) -> list[str]:
