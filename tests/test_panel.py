@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import hierpanel as hp
 from hierpanel.compiler.marginal import marginal
 from hierpanel.data.moments import moments
-from hierpanel.data.panel import panel_of
+from hierpanel.data.panel import named, panel_of
 from hierpanel.data.shifts import shift
 from hierpanel.errors import DataError, FormulaError, HierpanelError
 from hierpanel.formula import parse
@@ -390,6 +390,11 @@ REFUSED: list[tuple[Any, Any, str]] = [
 def test_times_that_are_refused(times: Any, step: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         index_of(times, step, units=range(len(times)))
+
+
+def test_a_step_of_numpy_is_kept_as_a_plain_number() -> None:
+    _, _, step = named(("unit", "year", np.int64(2)), TABLE) or ("", "", None)
+    assert type(step) is int
 
 
 # units, times, step, message

@@ -218,7 +218,8 @@ def named(panel: Any, data: Any) -> tuple[str, str, Any] | None:
             )
     if panel[0] == panel[1]:
         raise DataError(f"panel= names {panel[0]!r} twice; it takes a column of units and one of times")
-    return panel[0], panel[1], panel[2] if len(panel) == 3 else None
+    step = panel[2] if len(panel) == 3 else None
+    return panel[0], panel[1], step.item() if isinstance(step, np.generic) else step
 
 
 def as_table(data: Any, panel: Any) -> pd.DataFrame:
@@ -293,9 +294,9 @@ def _clock(time: pd.Series, step: Any) -> Clock:
     if _holds_numbers(time) or (pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)):
         if step is None:
             step = 1
-        if not isinstance(step, (int, np.integer)) or isinstance(step, bool) or step < 1:
+        if not isinstance(step, int) or isinstance(step, bool) or step < 1:
             raise DataError(f"the time {name} is a number, so its step is a whole number of 1 or more, not {step!r}")
-        return Clock("number", int(step), int(_whole(time).min()))
+        return Clock("number", step, int(_whole(time).min()))
     raise DataError(
         f"the time {name} holds {dtype}; it must be a whole number, a date, a period or an ordered category "
         f"(pd.Categorical(df[{name!r}], categories=[...], ordered=True))"
