@@ -513,6 +513,32 @@ def test_match_numbers_other_rows_alike(old: list[tuple[int, int]], new: list[tu
         assert (first[code], last[code]) == (periods.min(), periods.max())
 
 
+YEARLY = pd.date_range("2000-12-31", periods=2, freq="YE")
+
+
+@pytest.mark.parametrize(
+    ("of_fit", "new", "message"),
+    [
+        (YEARLY, [2000], "holds numbers, and the times of this panel are dates"),
+        (YEARLY, [2000.0], "holds numbers, and the times of this panel are dates"),
+        (YEARLY, np.array([2000], dtype=object), "holds numbers, and the times of this panel are dates"),
+        (pd.period_range("2000", periods=2, freq="Y"), [2000], "holds numbers, and the times of this panel are dates"),
+        ([2000, 2001], YEARLY[:1], "and the times of this panel are whole numbers"),
+        ([2000, 2001], YEARLY[:1].tz_localize("UTC"), "and the times of this panel are whole numbers"),
+        ([2000, 2001], pd.period_range("2000", periods=1, freq="Y"), "and the times of this panel are whole numbers"),
+        ([2000, 2001], ["late"], "holds str, and the times of this panel are whole numbers"),
+    ],
+)
+def test_match_refuses_times_of_another_kind(of_fit: Any, new: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        index_of(of_fit).match(pd.DataFrame({"unit": [1], "time": new}))
+
+
+def test_match_reads_times_that_are_written_as_text() -> None:
+    for times, text in ((YEARLY, "2001"), (YEARLY, "2001-12-31"), ([2000, 2001], "2001")):
+        assert index_of(times).match(pd.DataFrame({"unit": [1], "time": [text]})).periods.tolist() == [1]
+
+
 def test_match_refuses_what_the_axis_does_not_have() -> None:
     with pytest.raises(DataError, match="the time time has no such category as huge"):
         index_of(ORDERED, units=[1, 2]).match(pd.DataFrame({"unit": [1], "time": ["huge"]}))

@@ -343,6 +343,11 @@ def _ordinals(time: pd.Series, frequency: str) -> Array:
     if is_period:
         periods = pd.PeriodIndex(time)
         return np.asarray((periods if periods.freqstr == frequency else periods.asfreq(frequency, how="S")).asi8)
+    if pd.api.types.is_numeric_dtype(time.dtype) or (len(time) and _holds_numbers(time)):
+        raise DataError(  # pandas would count them from 1970
+            f"the time {time.name} holds numbers, and the times of this panel are dates; years become dates by "
+            f"pd.to_datetime(df[{time.name!r}].astype(str), format='%Y')"
+        )
     try:
         found = pd.DatetimeIndex(time)
         if found.tz is not None:  # hours are counted through summer time, days and longer ones are those of the place
@@ -373,7 +378,11 @@ def _whole(time: pd.Series) -> Array:
         raise DataError(f"the time {time.name} holds numbers beyond 2**62, too large to count periods")
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
-    values = values.astype(float)
+    try:
+        values = values if values.dtype.kind == "f" else time.to_numpy(dtype=object).astype(float)
+    except (TypeError, ValueError) as error:
+        what = f"the time {time.name} holds {time.dtype}, and the times of this panel are whole numbers"
+        raise DataError(what) from error
     bad = ~np.isfinite(values) | (values != np.round(values))
     if bad.any():
         rows = ", ".join(map(str, time.index[bad][:5]))
