@@ -33,6 +33,7 @@ GOOD = [
     ("y ~ (x + z) - (x)", "y ~ 1 + z"),
     ("y ~ 0 + (1 | g)", "y ~ 0 + (1 | g)"),
     ("y ~ 0 + offset(n)", "y ~ 0 + offset(n)"),
+    ("y ~ 0 + offset(I(2*n))", "y ~ 0 + offset(I(2 * n))"),
     ("y ~ ((x))", "y ~ 1 + x"),
     # * : / **
     ("y ~ x:z", "y ~ 1 + x:z"),
@@ -271,6 +272,12 @@ BAD = [
     ("y ~ log(«fe(g)»)", "fe() cannot stand inside another function"),
     ("y ~ «offset(a, b)»", "offset() takes one column"),
     ("y ~ «offset(a=b)»", "offset() takes one column"),
+    ("y ~ offset(«2*n»)", "arithmetic is written offset(I(2 * n))"),
+    ("y ~ offset(«-n»)", "arithmetic is written offset(I(-n))"),
+    ("y ~ offset((«n + 1»))", "arithmetic is written offset(I(n + 1))"),
+    ("y ~ offset(«n > 1»)", "arithmetic is written offset(I(n > 1))"),
+    ("y ~ offset(«1»)", "offset() takes one column, and this is a constant"),
+    ("y ~ offset(«'n'»)", "offset() takes one column, and this is a constant"),
     ("y ~ («offset(n)» | g)", "offset() can only be added"),
     ("y ~ x - «offset(n)»", "offset() can only be added"),
 ]

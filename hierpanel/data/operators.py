@@ -19,7 +19,7 @@ from hierpanel.data.panel import Panel
 from hierpanel.data.shifts import shifted_among
 from hierpanel.errors import DataError
 from hierpanel.formula import Formula, syntax, words
-from hierpanel.formula.evaluate import Mask, columns_of, evaluate, evaluate_again
+from hierpanel.formula.evaluate import Mask, code, columns_of, evaluate, evaluate_again
 from hierpanel.formula.rank import COLLINEAR
 from hierpanel.formula.syntax import quoted
 from hierpanel.formula.terms import Group, Term
@@ -245,7 +245,7 @@ def _unit_means(
     word: Word, by: str, table: pd.DataFrame, weights: Array | None, objects: Mapping[str, Any]
 ) -> UnitMeans:
     part = evaluate(word.inner, Mask(table, objects))
-    part.set_data(False)
+    code(part, False)
     if part.kind == "categoric" and len(part.levels) < 2:
         raise DataError(
             f"{word.inner} has one level ({part.levels[0]}) in the rows that are used; leave {word.text} out"

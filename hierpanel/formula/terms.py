@@ -298,6 +298,13 @@ class _Reader:
     def offset(self, node: Any) -> None:
         if len(node.args) != 1 or type(node.args[0]).__name__ == "Assign":
             raise self.error("offset() takes one column, as in offset(log(n))", node)
+        inner = node.args[0]
+        while type(inner).__name__ == "Grouping":
+            inner = inner.expression
+        if type(inner).__name__ in ("Binary", "Unary"):
+            raise self.error(f"offset() takes one column; arithmetic is written offset(I({unparse(inner)}))", inner)
+        if type(inner).__name__ == "Literal":
+            raise self.error("offset() takes one column, and this is a constant", inner)
         self.expression(node)
         self.offsets.append(unparse(node.args[0]))
 
