@@ -3,7 +3,7 @@
 import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hierpanel.data.frame import column_names, read
+from hierpanel.data.frame import Frame, column_names, complete, to_table
 from hierpanel.errors import DataError, FormulaError
 from hierpanel.formula import parse
 from hierpanel.formula.columns import Encoder, encode
@@ -20,6 +20,10 @@ from hierpanel.formula.namespace import resolve
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "matrices.json").read_text())
 DATA = pd.read_csv(Path(__file__).parent / "reference" / "matrices_data.csv")
+
+
+def read(data: pd.DataFrame, columns: Sequence[str]) -> Frame:
+    return complete(to_table(data, columns), columns)
 
 
 @dataclass

@@ -108,7 +108,7 @@ class Marginal:
 
     parameters : the coordinates of ψ; start : (d,) a sensible ψ.
     plan : the elimination, of factors `names` (in its order).
-    n, log_weights : rows, Σ log w.
+    n : rows.
     precision, mean : (p, p), (p,) of the prior of γ, the coefficients on the pivoted columns.
     to_beta_c : (p, p + 1) takes (γ, 1) to the coefficients that priors refer to.
     constant : what does not depend on ψ.

@@ -143,7 +143,7 @@ def build(
     Parameters
     ----------
     formula, frame
-        See `formula.parse` and `data.frame.read`.
+        See `formula.parse` and `data.frame.complete`.
     objects
         Functions and constants that the formula names.
     weights : (n,) array of precision weights, or None

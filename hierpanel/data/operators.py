@@ -146,7 +146,7 @@ def derive(
     formula: Formula,
     frame: Frame,
     panel: Panel | None,
-    raw: pd.DataFrame,
+    whole: pd.DataFrame,
     weights: Array | None,
     objects: Mapping[str, Any],
 ) -> Derivation:
@@ -156,7 +156,7 @@ def derive(
     ----------
     formula : as it was read
     frame : the rows that are used, shifts among its columns
-    panel : of the whole table; raw : its columns at which shifts look
+    panel : of the whole table, before rows were dropped
     weights : (n,) by which means are weighted, or None
     """
     used = words.words_of(formula.column_expressions())
@@ -197,7 +197,7 @@ def derive(
             if text != word.text and word in words.words_in(text):
                 raise DataError(f"{word.inner} {why}, so that {text} of {word.text} would be rounding; leave it out")
     table = pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1) if columns else table
-    memory = _memory(formula, panel, raw, means, first, list(frame.table.columns))
+    memory = _memory(formula, panel, whole, means, first, list(frame.table.columns))
     expanded, sources = _expand(formula, given)
     _refuse_several_inside(expanded, given)
     joined, weights = _joined(formula, replace(frame, table=table), panel, weights)
@@ -207,7 +207,7 @@ def derive(
 def _memory(
     formula: Formula,
     panel: Panel | None,
-    raw: pd.DataFrame,
+    whole: pd.DataFrame,
     means: Mapping[tuple[str, str | None], UnitMeans],
     first: Mapping[str, pd.Series],
     table_names: Sequence[str],
@@ -219,7 +219,7 @@ def _memory(
     looked_at = {name for word in shifts for name in words.columns_of(word.text)[1]}
     return Operators(
         panel=panel,
-        raw=raw[[name for name in raw.columns if name in looked_at]],
+        raw=whole[sorted(looked_at & set(whole.columns))],
         shifts=shifts,
         parts=tuple(word for word in used if word.kind in words.PARTS),
         initials=tuple(word for word in used if word.kind == words.INITIAL),

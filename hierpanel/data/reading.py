@@ -255,11 +255,10 @@ def read(formula: Formula, given: Source, names: Names) -> Reading:
             )
     weights = [given.weights] if isinstance(given.weights, str) else []
     wanted = list(dict.fromkeys([*names.columns, *(where or ())[:2], *weights]))
-    raw = table[sorted({name for word in shifts for name in words.columns_of(word.text)[1] if name in table})]
     needed = {name for text in formula.column_expressions() for name in words.needed(text)}
     shifted = shift(shifts, index, table, names.objects)
     frame = complete(table, wanted, [column for column in shifted if column.name in needed])
-    derived = operators.derive(formula, frame, index, raw, _weights(given.weights, frame), names.objects)
+    derived = operators.derive(formula, frame, index, table, _weights(given.weights, frame), names.objects)
     unit = None if index is None else index.unit
     design, encoders = designs.build(derived.formula, derived.frame, names.objects, derived.weights, unit)
     lagged = _lagged_outcome(formula, used, index)
