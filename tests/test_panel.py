@@ -1041,6 +1041,13 @@ def test_rows_of_known_and_unknown_units(kind: Callable[[pd.Series], Any]) -> No
     assert matrix.loc["a"].equals(found.design_matrix(new.assign(unit=kind(new["unit"]))[:1]).loc["a"])
 
 
+def test_new_rows_need_no_units_where_means_are_of_others() -> None:
+    found = model("y ~ mundlak(x, by=h)")
+    assert set(found.coder.columns()) == {"x", "h"}
+    new = TABLE.drop(columns=list(PANEL))
+    np.testing.assert_array_equal(found.design_matrix(new), found.design_matrix(TABLE))
+
+
 def test_new_rows_come_before_those_of_the_fit() -> None:
     found = model("y ~ lag(x) + lead(x)", BALANCED)
     changed = BALANCED[1:4].assign(x=[10.0, 20.0, 30.0])

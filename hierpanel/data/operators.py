@@ -84,10 +84,13 @@ class Operators:
 
     def own(self) -> tuple[str, ...]:
         """Columns of which a new row needs its own value."""
-        units = [self.panel.unit, self.panel.time] if self.panel is not None and (self.shifts or self.parts) else []
+        units: list[str] = []
+        if self.panel is not None and self.shifts:
+            units = [self.panel.unit, self.panel.time]
+        elif self.panel is not None and any(word.by is None for word in self.parts):
+            units = [self.panel.unit]
         split = [name for word in self.parts for name in sorted(words.columns_of(word.text)[0])]
-        known = [name for name in split if name in self.used]
-        return tuple(dict.fromkeys([*units[: 2 if self.shifts else 1], *known]))
+        return tuple(dict.fromkeys([*units, *(name for name in split if name in self.used)]))
 
     def of_new(
         self,
