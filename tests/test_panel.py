@@ -380,6 +380,8 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (dates("2000-01-01", "2001-01-01"), "decade", "'decade' is not a frequency of dates; examples are 'Y', 'Q'"),
     (ORDERED, 2, "is an ordered category, whose periods are its categories; give no step"),
     ([None, None], None, "no row has both unit and time"),
+    ([pd.Period("2000", "Y"), pd.Period("2001-02", "M")], None, "the time time holds periods of several lengths"),
+    ([pd.Timestamp("2000"), pd.Timestamp("2001", tz="UTC")], None, "holds object, not dates: .*[Tt]z-aware"),
     ([0, 2**62], 1, "goes in steps of 1 over too many periods; state a coarser step or frequency"),
     ([1e20, 2e20], None, "the time time"),  # beyond whole numbers of 64 bits
     (np.array([0, 2**64 - 1], np.uint64), None, "the time time"),

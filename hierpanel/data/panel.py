@@ -320,7 +320,7 @@ def _clock_of_dates(time: pd.Series, step: Any) -> Clock:
     if own is None and len(time) and isinstance(time.iloc[0], pd.Period):
         own = time.iloc[0].freq
     if step is None:
-        offset = own if own is not None else pd.Period("2000", _frequency_of(_dates(time))).freq
+        offset = own if own is not None else pd.Period("2000", _frequency_of(_dates(time).tz_localize(None))).freq
     else:
         try:
             offset = pd.Period("2000", step).freq
@@ -334,27 +334,36 @@ def _clock_of_dates(time: pd.Series, step: Any) -> Clock:
 
 
 def _dates(time: pd.Series) -> pd.DatetimeIndex:
-    found = pd.DatetimeIndex(time)
-    return found.tz_localize(None) if found.tz is not None else found
+    """Read dates, in the zone that they are in.
 
-
-def _ordinals(time: pd.Series, frequency: str) -> Array:
-    is_period = isinstance(time.dtype, pd.PeriodDtype) or (len(time) > 0 and isinstance(time.iloc[0], pd.Period))
-    if is_period:
-        periods = pd.PeriodIndex(time)
-        return np.asarray((periods if periods.freqstr == frequency else periods.asfreq(frequency, how="S")).asi8)
+    Raises
+    ------
+    DataError
+        For numbers, text that is no date, and dates of which some have a zone.
+    """
     if pd.api.types.is_numeric_dtype(time.dtype) or (len(time) and _holds_numbers(time)):
         raise DataError(  # pandas would count them from 1970
             f"the time {time.name} holds numbers, and the times of this panel are dates; years become dates by "
             f"pd.to_datetime(df[{time.name!r}].astype(str), format='%Y')"
         )
     try:
-        found = pd.DatetimeIndex(time)
-        if found.tz is not None:  # hours are counted through summer time, days and longer ones are those of the place
-            found = found.tz_localize(None) if frequency[0] in "YQMWDB" else found.tz_convert(None)
-        return np.asarray(found.to_period(frequency).asi8)
+        return pd.DatetimeIndex(time)
     except (TypeError, ValueError) as error:
         raise DataError(f"the time {time.name} holds {time.dtype}, not dates: {error}") from error
+
+
+def _ordinals(time: pd.Series, frequency: str) -> Array:
+    is_period = isinstance(time.dtype, pd.PeriodDtype) or (len(time) > 0 and isinstance(time.iloc[0], pd.Period))
+    if is_period:
+        try:
+            periods = pd.PeriodIndex(time)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"the time {time.name} holds periods of several lengths: {error}") from error
+        return np.asarray((periods if periods.freqstr == frequency else periods.asfreq(frequency, how="S")).asi8)
+    found = _dates(time)
+    if found.tz is not None:  # hours are counted through summer time, days and longer ones are those of the place
+        found = found.tz_localize(None) if frequency[0] in "YQMWDB" else found.tz_convert(None)
+    return np.asarray(found.to_period(frequency).asi8)
 
 
 def _frequency_of(dates: pd.DatetimeIndex) -> str:
