@@ -1050,6 +1050,12 @@ def test_new_rows_need_no_units_where_means_are_of_others() -> None:
     np.testing.assert_array_equal(found.design_matrix(new), found.design_matrix(TABLE))
 
 
+def test_an_error_in_new_rows_names_them_once() -> None:
+    new = BALANCED[:3].assign(n=[1, -9, 2]).set_axis(["a", "b", "c"])
+    with pytest.raises(DataError, match=r"log1p\(n\) gives NaN in 1 of .* where nothing is missing \(rows b\)"):
+        model("y ~ lag(log1p(n))", BALANCED).design_matrix(new)
+
+
 def test_new_rows_come_before_those_of_the_fit() -> None:
     found = model("y ~ lag(x) + lead(x)", BALANCED)
     changed = BALANCED[1:4].assign(x=[10.0, 20.0, 30.0])

@@ -61,28 +61,27 @@ def shifted_among(
     others: pd.DataFrame | None,
 ) -> list[Derived]:
     """Work out shifts for new rows, which look at the new rows (as `others` has them), then at the rows of the fit."""
-    seen = table if others is None else others
-    around = panel.match(seen)
-    new = around if others is None else around.match(table)
+    tables = [table] if others is None else [others, table]  # first those that are seen, last those that are asked for
+    found = [panel.match(tables[0])]
+    found += [found[0].match(table)] if others is not None else []
     parts = [
         pd.DataFrame({n: _as_numbers(rows[n]) if _is_number(raw[n]) else rows[n] for n in raw}, index=rows.index)
-        for rows in (seen, table)
+        for rows in tables
     ]
-    both = pd.concat([raw, *parts], ignore_index=True)
-    replaced_by = around.rows_at(panel.codes, panel.periods) >= 0
-    hidden = np.concatenate([replaced_by, np.zeros(len(seen), bool), np.ones(len(table), bool)])
+    replaced_by = found[0].rows_at(panel.codes, panel.periods) >= 0
+    hidden = [replaced_by, np.zeros(len(tables[0]), bool), *(np.ones(len(rows), bool) for rows in tables[1:])]
     joint = replace(
-        new,
-        codes=np.concatenate([panel.codes, around.codes, new.codes]),
-        periods=np.concatenate([panel.periods, around.periods, new.periods]),
-        hidden=hidden,
+        found[-1],
+        codes=np.concatenate([panel.codes, *(one.codes for one in found)]),
+        periods=np.concatenate([panel.periods, *(one.periods for one in found)]),
+        hidden=np.concatenate(hidden),
     )
-    found = []
-    for column in shift(shifts, joint, both, objects):
-        rows = slice(len(raw) + len(seen), None)
+    rows = slice(len(joint.codes) - len(table), None)
+    shifted = []
+    for column in shift(shifts, joint, pd.concat([raw, *parts]), objects):
         values = pd.Series(column.values.array[rows], index=table.index, name=column.name)
-        found.append(Derived(column.name, values, tuple((why, missing[rows]) for why, missing in column.missing)))
-    return found
+        shifted.append(Derived(column.name, values, tuple((why, missing[rows]) for why, missing in column.missing)))
+    return shifted
 
 
 def _taken(values: pd.Series, place: Array) -> pd.Series:
