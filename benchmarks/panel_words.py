@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 import hierpanel as hp
-from hierpanel.data import operators, panel
+from hierpanel.data import panel, shifts
 from hierpanel.formula import words
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     hp.Model("y ~ lag(x) + within(x)", df[:1000], panel=("unit", "year"))
     for title, table in (("in order", df), ("shuffled", df.sample(frac=1, random_state=1))):
         index, of_index = timed(lambda table=table: panel.panel_of(table, ("unit", "year")))
-        shifted, of_lag = timed(lambda table=table, index=index: operators.shift(lag, index, table, {}))
+        shifted, of_lag = timed(lambda table=table, index=index: shifts.shift(lag, index, table, {}))
         theirs, of_shift = timed(lambda table=table: table.sort_values(["unit", "year"]).groupby("unit")["x"].shift())
         pd.testing.assert_series_equal(shifted[0].values, theirs.reindex(table.index), check_names=False)
         _, of_means = timed(lambda table=table: table["x"] - table.groupby("unit")["x"].transform("mean"))

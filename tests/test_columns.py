@@ -3,7 +3,7 @@
 import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hierpanel.data.frame import column_names, read
+from hierpanel.data.frame import Frame, column_names, complete, to_table
 from hierpanel.errors import DataError, FormulaError
 from hierpanel.formula import parse
 from hierpanel.formula.columns import Encoder, encode
@@ -20,6 +20,10 @@ from hierpanel.formula.namespace import resolve
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "matrices.json").read_text())
 DATA = pd.read_csv(Path(__file__).parent / "reference" / "matrices_data.csv")
+
+
+def read(data: pd.DataFrame, columns: Sequence[str]) -> Frame:
+    return complete(to_table(data, columns), columns)
 
 
 @dataclass
@@ -339,6 +343,9 @@ ERRORS = [
     ("roots(minus)", r"roots\(minus\) gives values of type complex128, not numbers"),
     ("np.lg(x)", r"np\.lg\(x\) cannot be computed: AttributeError"),
     ("bs(x, df=2)", r"bs\(x, df=2\) cannot be computed: ValueError: df=2 is too small"),
+    ("poly(x, 0)", r"poly\(x, 0\) gives no column; leave it out"),
+    ("T(h, 'z')", r"T\(h, 'z'\) cannot be coded: reference not in levels; its levels are: a, b, c"),
+    ("C(h, Treatment('z'))", r"C\(h, Treatment\('z'\)\) cannot be coded: .*; its levels are: a, b, c"),
     # dates
     ("day", r"day is a column of datetime64\[us\], .*for example the year, or days since a date.*day\.astype\(str\)"),
     ("date", r"date is a column of datetime64"),
@@ -364,9 +371,10 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("right", "message"), ERRORS)
-def test_columns_that_say_nothing_are_errors(right: str, message: str) -> None:
+def test_columns_that_say_nothing_are_errors(right: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match=message):
         code(right, NOTHING, SHORT)
+    assert capsys.readouterr().out == ""
 
 
 def test_dates_work_as_the_error_says() -> None:

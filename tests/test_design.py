@@ -213,6 +213,8 @@ def test_responses(response: str, data: pd.DataFrame, y: Any, trials: Any) -> No
 # (response, message)
 NOT_RESPONSES = [
     ("answer", r"the response answer is text with the levels yes, no, don't know; say .* \"answer\['yes'\] ~ ...\""),
+    ("C(answer)", r"is text with the levels yes, no, don't know; say .* \"I\(answer == 'yes'\) ~ ...\""),
+    ("np.array(answer)", r"the response .* is text with .* \"I\(np.array\(answer\) == 'yes'\) ~ ...\""),
     ("answer['maybe']", "the response answer has no level 'maybe'; it has yes, no, don't know"),
     ("answer['ye']", "has no level 'ye'"),
     ("hits['1']", r"the response hits holds numbers and has no levels; write hits, or I\(hits == 1\)"),
@@ -229,6 +231,11 @@ NOT_RESPONSES = [
 def test_responses_that_are_refused(response: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         design(f"{response} ~ 1", family="binomial" if "prop" in response else "gaussian")
+
+
+def test_levels_of_a_call_count_as_the_error_says() -> None:
+    np.testing.assert_array_equal(design("I(answer == 'yes') ~ 1").y, design("answer['yes'] ~ 1").y)
+    np.testing.assert_array_equal(design("I(np.array(answer) == 'yes') ~ 1").y, design("answer['yes'] ~ 1").y)
 
 
 # --- offsets and weights ----------------------------------------------------------------------------------------------

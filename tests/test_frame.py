@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from hierpanel.data.frame import Frame, column_names, read
+from hierpanel.data.frame import Frame, column_names, complete, to_table
 from hierpanel.errors import DataError
 
 NA = pd.NA
@@ -32,6 +32,10 @@ KINDS: dict[str, Any] = {
     "a dict of lists": COLUMNS,
     "a dict of arrays": {name: np.array(values, dtype=object) for name, values in COLUMNS.items()},
 }
+
+
+def read(data: Any, columns: list[str]) -> Frame:
+    return complete(to_table(data, columns), columns)
 
 
 def one(values: Any, **options: Any) -> pd.Series:

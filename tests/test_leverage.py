@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import hierpanel as hp
-from hierpanel.compiler import leverage
+from hierpanel.compiler import dense
 from hierpanel.compiler import marginal as route
 from hierpanel.compiler.leverage import predictor_moments, rows_of
 from hierpanel.data.moments import moments
@@ -58,8 +58,7 @@ def covariance(model: hp.Model, M: route.Marginal, psi: np.ndarray) -> np.ndarra
 def test_each_row_is_predicted_from_the_others_as_a_dense_gaussian_predicts_it(
     formula, large, weights, df, monkeypatch
 ):
-    monkeypatch.setattr(route, "LARGE", large)
-    monkeypatch.setattr(leverage, "LARGE", large)
+    monkeypatch.setattr(dense, "LARGE", large)
     model = hp.Model(formula, df, weights=weights)
     M = route.marginal(model.spec, moments(model.design))
     psi = M.start + 0.7 * np.random.default_rng(1).standard_normal((1, len(M.start)))

@@ -15,7 +15,8 @@ from scipy import integrate, stats
 import hierpanel as hp
 from hierpanel.compiler import leverage, unit_density
 from hierpanel.compiler import marginal as route
-from hierpanel.compiler.unit_density import arrange, integrated, left_out
+from hierpanel.compiler.unit_density import arrange, left_out
+from hierpanel.compiler.unit_quadrature import integrated
 from hierpanel.data.moments import moments
 from hierpanel.results import logo as module
 from hierpanel.results import loo

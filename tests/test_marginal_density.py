@@ -99,8 +99,8 @@ GROUPED = [formula for formula in STRUCTURES if "(" in formula.replace("offset("
 PATHS: list[dict[str, int]] = [
     {},
     {"plan.MOST_PRODUCTS": -1},
-    {"marginal.LARGE": 1},
-    {"marginal.LARGE": 2, "plan.MOST_PRODUCTS": -1},
+    {"dense.LARGE": 1},
+    {"dense.LARGE": 2, "plan.MOST_PRODUCTS": -1},
     {"marginal.NUMBERS": 1, "marginal.CELLS": 1, "elimination.CELLS": 1},
     {"marginal.NUMBERS": 1, "marginal.CELLS": 1, "plan.MOST_SHARED": -1},
 ]

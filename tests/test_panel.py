@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import hierpanel as hp
 from hierpanel.compiler.marginal import marginal
 from hierpanel.data.moments import moments
-from hierpanel.data.operators import shift
-from hierpanel.data.panel import panel_of
+from hierpanel.data.panel import named, panel_of
+from hierpanel.data.shifts import shift
 from hierpanel.errors import DataError, FormulaError, HierpanelError
 from hierpanel.formula import parse
 from hierpanel.formula.words import Word, columns_of, words_in
@@ -380,6 +380,8 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (dates("2000-01-01", "2001-01-01"), "decade", "'decade' is not a frequency of dates; examples are 'Y', 'Q'"),
     (ORDERED, 2, "is an ordered category, whose periods are its categories; give no step"),
     ([None, None], None, "no row has both unit and time"),
+    ([pd.Period("2000", "Y"), pd.Period("2001-02", "M")], None, "the time time holds periods of several lengths"),
+    ([pd.Timestamp("2000"), pd.Timestamp("2001", tz="UTC")], None, "holds object, not dates: .*[Tt]z-aware"),
     ([0, 2**62], 1, "goes in steps of 1 over too many periods; state a coarser step or frequency"),
     ([1e20, 2e20], None, "the time time"),  # beyond whole numbers of 64 bits
     (np.array([0, 2**64 - 1], np.uint64), None, "the time time"),
@@ -390,6 +392,11 @@ REFUSED: list[tuple[Any, Any, str]] = [
 def test_times_that_are_refused(times: Any, step: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         index_of(times, step, units=range(len(times)))
+
+
+def test_a_step_of_numpy_is_kept_as_a_plain_number() -> None:
+    _, _, step = named(("unit", "year", np.int64(2)), TABLE) or ("", "", None)
+    assert type(step) is int
 
 
 # units, times, step, message
@@ -506,6 +513,32 @@ def test_match_numbers_other_rows_alike(old: list[tuple[int, int]], new: list[tu
     for code in np.unique(found.codes):
         periods = found.periods[found.codes == code]
         assert (first[code], last[code]) == (periods.min(), periods.max())
+
+
+YEARLY = pd.date_range("2000-12-31", periods=2, freq="YE")
+
+
+@pytest.mark.parametrize(
+    ("of_fit", "new", "message"),
+    [
+        (YEARLY, [2000], "holds numbers, and the times of this panel are dates"),
+        (YEARLY, [2000.0], "holds numbers, and the times of this panel are dates"),
+        (YEARLY, np.array([2000], dtype=object), "holds numbers, and the times of this panel are dates"),
+        (pd.period_range("2000", periods=2, freq="Y"), [2000], "holds numbers, and the times of this panel are dates"),
+        ([2000, 2001], YEARLY[:1], "and the times of this panel are whole numbers"),
+        ([2000, 2001], YEARLY[:1].tz_localize("UTC"), "and the times of this panel are whole numbers"),
+        ([2000, 2001], pd.period_range("2000", periods=1, freq="Y"), "and the times of this panel are whole numbers"),
+        ([2000, 2001], ["late"], "holds str, and the times of this panel are whole numbers"),
+    ],
+)
+def test_match_refuses_times_of_another_kind(of_fit: Any, new: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        index_of(of_fit).match(pd.DataFrame({"unit": [1], "time": new}))
+
+
+def test_match_reads_times_that_are_written_as_text() -> None:
+    for times, text in ((YEARLY, "2001"), (YEARLY, "2001-12-31"), ([2000, 2001], "2001")):
+        assert index_of(times).match(pd.DataFrame({"unit": [1], "time": [text]})).periods.tolist() == [1]
 
 
 def test_match_refuses_what_the_axis_does_not_have() -> None:
@@ -1010,6 +1043,19 @@ def test_rows_of_known_and_unknown_units(kind: Callable[[pd.Series], Any]) -> No
     assert matrix.loc["a"].equals(found.design_matrix(new.assign(unit=kind(new["unit"]))[:1]).loc["a"])
 
 
+def test_new_rows_need_no_units_where_means_are_of_others() -> None:
+    found = model("y ~ mundlak(x, by=h)")
+    assert set(found.coder.columns()) == {"x", "h"}
+    new = TABLE.drop(columns=list(PANEL))
+    np.testing.assert_array_equal(found.design_matrix(new), found.design_matrix(TABLE))
+
+
+def test_an_error_in_new_rows_names_them_once() -> None:
+    new = BALANCED[:3].assign(n=[1, -9, 2]).set_axis(["a", "b", "c"])
+    with pytest.raises(DataError, match=r"log1p\(n\) gives NaN in 1 of .* where nothing is missing \(rows b\)"):
+        model("y ~ lag(log1p(n))", BALANCED).design_matrix(new)
+
+
 def test_new_rows_come_before_those_of_the_fit() -> None:
     found = model("y ~ lag(x) + lead(x)", BALANCED)
     changed = BALANCED[1:4].assign(x=[10.0, 20.0, 30.0])
@@ -1310,8 +1356,9 @@ def test_a_word_cannot_be_a_function_of_the_caller(word: str) -> None:
     formula = f"y ~ lag(y) + {word}({'y' if word == 'initial' else 'x'})"
     with pytest.raises(
         FormulaError, match=rf"{word}\(\) is a word of formulas, and a function of that name is in scope"
-    ):
+    ) as caught:
         hp.Model(formula, TABLE, panel=PANEL, env={word: np.log})
+    assert (caught.value.formula, formula[caught.value.start : caught.value.end]) == (formula, word)
     assert hp.Model("y ~ log(x)", TABLE, panel=PANEL, env={word: np.log}).spec.n == len(TABLE)
     assert hp.Model(formula, TABLE, panel=PANEL, env={word: 3.0}).spec.n < len(TABLE)  # no function
 

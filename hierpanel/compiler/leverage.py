@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from hierpanel.compiler import blocks as small
-from hierpanel.compiler.marginal import LARGE, Marginal, Solved
+from hierpanel.compiler import dense
+from hierpanel.compiler.marginal import Marginal, Solved
 from hierpanel.data.design import Design
 from hierpanel.spec import ModelSpec
 
@@ -89,7 +90,7 @@ def _shrunken(marginal: Marginal, solved: Solved, number: int, codes: Array, z: 
 
 def _inverse(L: Array, last: Array) -> tuple[Array, Array]:
     """Return L'⁻¹ last, the mean of θ, and (L L')⁻¹, its covariance."""
-    if len(L) >= LARGE:
+    if len(L) >= dense.LARGE:
         from scipy.linalg import cho_solve
 
         K = np.asarray(cho_solve((L, True), np.eye(len(L)), check_finite=False))

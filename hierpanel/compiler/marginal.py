@@ -14,12 +14,11 @@ Source: Bates, Mächler, Bolker and Walker (2015), section 3, with a prior on β
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from hierpanel.compiler import blocks as small
+from hierpanel.compiler import dense
 from hierpanel.compiler import plan as plans
 from hierpanel.compiler.elimination import Eliminated, Elimination
 from hierpanel.compiler.plan import AboutMeans, Cross
@@ -43,8 +42,6 @@ NUMBERS = 2_000_000
 POINTS = 512
 # Levels × points whose effects are worked on together: they stay in the processor's cache.
 CELLS = 32_768
-# From this width on each dense matrix is factorised by itself, in place.
-LARGE = 100
 
 
 def refuses(spec: ModelSpec) -> str | None:
@@ -111,7 +108,7 @@ class Marginal:
 
     parameters : the coordinates of ψ; start : (d,) a sensible ψ.
     plan : the elimination, of factors `names` (in its order).
-    n, log_weights : rows, Σ log w.
+    n : rows.
     precision, mean : (p, p), (p,) of the prior of γ, the coefficients on the pivoted columns.
     to_beta_c : (p, p + 1) takes (γ, 1) to the coefficients that priors refer to.
     constant : what does not depend on ψ.
@@ -162,7 +159,7 @@ class Marginal:
         inner, p = self.inner, len(self.mean)
         z = normals(-1, slice(0, p), (len(psi), p))
         last = solved.L[:, -1, :-1]
-        gamma = _backward(solved.L[:, inner : inner + p, inner : inner + p], last[:, inner:] + z)
+        gamma = dense.backward(solved.L[:, inner : inner + p, inner : inner + p], last[:, inner:] + z)
         known = self._effects(solved, gamma, normals, effects, {})
         beta_c = gamma @ self.to_beta_c[:, :-1].T + self.to_beta_c[:, -1]
         return Draw(
@@ -235,7 +232,7 @@ class Marginal:
         bordered[:, -1, inner : inner + p] += right
         s_yy = bordered[:, -1, -1] + self.mean @ right
         bordered[:, -1, -1] = 2 * np.abs(s_yy) + 1  # any number that keeps the matrix positive definite
-        L = _cholesky(bordered)
+        L = dense.cholesky(bordered)
         diagonal = np.diagonal(L, axis1=1, axis2=2)[:, :-1]
         with np.errstate(invalid="ignore", divide="ignore"):
             residual = s_yy - np.einsum("pi,pi->p", L[:, -1, :-1], L[:, -1, :-1])
@@ -260,7 +257,7 @@ class Marginal:
         if inner:
             z = normals(len(self.names), slice(0, inner), (points, inner))
             moved = np.einsum("pij,pi->pj", L[:, inner : inner + p, :inner], gamma)
-            u = _backward(L[:, :inner, :inner], L[:, -1, :inner] + z - moved)
+            u = dense.backward(L[:, :inner, :inner], L[:, -1, :inner] + z - moved)
             start = 0
             for f in self.plan.dense:
                 J, q = self.plan.sizes[f]
@@ -364,43 +361,3 @@ def _start(spec: ModelSpec, moments: Moments) -> Array:
                 found.append(math.log(0.3 * spec.scale / size[k]))
         found += [0.0] * sum(block.size * (block.size - 1) // 2 for block in group.blocks if block.correlated)
     return np.array([*found, math.log(0.7 * spec.scale)])
-
-
-@cache
-def _threads() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def _cholesky(matrices: Array) -> Array:
-    """Return the lower Cholesky factors of (P, k, k); NaN where a matrix is not positive definite."""
-    if matrices.shape[1] >= LARGE:
-        from scipy.linalg import lapack
-
-        # One thread is nearly as fast as two, and many times faster where another process uses the cores: OpenBLAS's
-        # threads spin while they wait for each other.
-        with _threads().limit(limits=1, user_api="blas"):
-            for k, matrix in enumerate(matrices):
-                _, failed = lapack.dpotrf(matrix.T, lower=0, clean=0, overwrite_a=1)  # in place: matrix.T is Fortran's
-                if failed:
-                    matrices[k] = np.nan
-        return matrices
-    try:
-        return np.linalg.cholesky(matrices)
-    except np.linalg.LinAlgError:
-        found = np.full_like(matrices, np.nan)
-        for k, matrix in enumerate(matrices):
-            try:
-                found[k] = np.linalg.cholesky(matrix)
-            except np.linalg.LinAlgError:
-                continue  # stays NaN
-        return found
-
-
-def _backward(L: Array, right: Array) -> Array:
-    """Solve L'x = right for (P, k, k) and (P, k)."""
-    if L.shape[1] >= LARGE:
-        from scipy.linalg import solve_triangular
-
-        pairs = zip(L, right, strict=True)
-        return np.stack([solve_triangular(matrix, r, trans="T", lower=True, check_finite=False) for matrix, r in pairs])
-    return np.asarray(np.linalg.solve(np.tril(L).transpose(0, 2, 1), right[..., None])[..., 0])

@@ -94,8 +94,7 @@ def canonical_draws(spec: ModelSpec, design: Design, free: Mapping[str, np.ndarr
     """
     lead = next(iter(free.values())).shape[:2]
     assembled = scales.assemble(spec, design, free)
-    found = {name: stack(np, value, lead) for name, value in assembled.canonical.items()}
-    return found
+    return {name: stack(np, value, lead) for name, value in assembled.canonical.items()}
 
 
 def coords_of(spec: ModelSpec, design: Design) -> dict[str, Any]:

@@ -20,9 +20,9 @@ Array = np.ndarray
 class VarianceParameters:
     """The coordinates of ψ.
 
-    names : (d,) of the sds ("sd_g[x]", on the prior's scale), partial correlations ("pcor_g[k]") and "sigma".
+    names : (d,) of the sds ("sd_g[x]", on the prior's scale), partial correlations ("pcor_g[k]") and "sigma"; not of
+        sds that are fixed at a number.
     priors : (d,) the prior of each sd and of sigma, or the concentration a of 2 Beta(a, a) - 1.
-    fixed : name → the number at which an sd is fixed.
     """
 
     spec: ModelSpec

@@ -13,9 +13,9 @@ import pandas as pd
 from hierpanel.data.frame import Frame
 from hierpanel.data.within import demean
 from hierpanel.errors import DataError
-from hierpanel.formula import Formula, Group
+from hierpanel.formula import Formula, Group, syntax
 from hierpanel.formula.columns import Encoder, encode
-from hierpanel.formula.evaluate import Mask, evaluate
+from hierpanel.formula.evaluate import Mask, evaluate, uncoded
 from hierpanel.formula.rank import COLLINEAR, dependencies
 
 # Names of the posterior and of arviz, which a grouping factor cannot take.
@@ -143,7 +143,7 @@ def build(
     Parameters
     ----------
     formula, frame
-        See `formula.parse` and `data.frame.read`.
+        See `formula.parse` and `data.frame.complete`.
     objects
         Functions and constants that the formula names.
     weights : (n,) array of precision weights, or None
@@ -266,21 +266,31 @@ def _response(text: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> tup
             raise DataError(f"the trials of {text} are below 1 in {int((trials <= 0).sum())} rows; drop those rows")
         return successes, trials
     if part.kind == "categoric":
-        levels = [str(value) for value in pd.unique(pd.Series(np.asarray(values)))]
+        values = np.asarray(uncoded(values))
+        levels = [str(value) for value in pd.unique(pd.Series(values))]
         if level is None:
             raise DataError(
                 f"the response {text} is text with the levels {', '.join(levels[:6])}; say which one counts as a "
-                f'success, as in "{text}[\'{levels[0]}\'] ~ ..." with family="bernoulli"'
+                f'success, as in "{_success(text, levels[0])} ~ ..." with family="bernoulli"'
             )
         wanted = level[1:-1] if level[0] in "'\"" else level
         if wanted not in levels:
             raise DataError(f"the response {text} has no level {wanted!r}; it has {', '.join(levels[:6])}")
-        return (np.asarray(values).astype(str) == wanted).astype(float), None
+        return (values.astype(str) == wanted).astype(float), None
     if part.kind != "numeric" or np.ndim(values) != 1:
         raise DataError(f"the response {text} is not one column of numbers")
     if level is not None:
         raise DataError(f"the response {text} holds numbers and has no levels; write {text}, or I({text} == 1)")
     return np.asarray(values, dtype=float), None
+
+
+def _success(text: str, level: str) -> str:
+    """How a formula says which level of its response counts: a level in brackets follows a column's name alone."""
+    tree = syntax.parse_tree(text)
+    if type(tree).__name__ != "Call":
+        return f"{text}['{level}']"
+    coded = syntax.call_name(tree) in ("C", "S", "T") and tree.args
+    return f"I({syntax.unparse(tree.args[0]) if coded else text} == '{level}')"
 
 
 def _offset(text: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> tuple[np.ndarray, Any]:

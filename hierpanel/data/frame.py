@@ -57,30 +57,17 @@ class Derived:
     missing: tuple[tuple[str, np.ndarray], ...]
 
 
-def read(data: Any, columns: Sequence[str]) -> Frame:
-    """Take the named columns of a table and drop the rows where one of them is missing.
-
-    Parameters
-    ----------
-    data
-        A pandas, polars or pyarrow table, anything else that narwhals reads, or a mapping of columns.
-        Named levels of a pandas index count as columns.
-    columns
-        The names that are used.
+def complete(
+    table: pd.DataFrame, columns: Sequence[str], derived: Sequence[Derived] = (), may_be_empty: bool = False
+) -> Frame:
+    """Drop the rows of a table where a column, or one that is derived from other rows, is missing.
 
     Raises
     ------
     DataError
-        For infinite, complex or too large values, an empty table, mixed types, two columns of one name, or when every
-        row has something missing.
+        For infinite, complex or too large values, mixed types, or, unless it `may_be_empty`, when every row has
+        something missing.
     """
-    return complete(to_table(data, columns), columns)
-
-
-def complete(
-    table: pd.DataFrame, columns: Sequence[str], derived: Sequence[Derived] = (), may_be_empty: bool = False
-) -> Frame:
-    """Drop the rows of a table where a column, or one that is derived from other rows, is missing; see `read`."""
     keep = np.ones(len(table), dtype=bool)
     missing = [(name, table[name].isna().to_numpy()) for name in columns]
     missing += [cause for column in derived for cause in column.missing]
@@ -113,7 +100,19 @@ def _narwhals(data: Any) -> Any:
 
 
 def to_table(data: Any, columns: Sequence[str]) -> pd.DataFrame:
-    """Return the named columns of any table, as they are, in pandas."""
+    """Return the named columns of any table, as they are, in pandas.
+
+    Parameters
+    ----------
+    data
+        A pandas, polars or pyarrow table, anything else that narwhals reads, or a mapping of columns.
+        Named levels of a pandas index count as columns.
+
+    Raises
+    ------
+    DataError
+        For data that are no table, an empty one, or two columns of one name.
+    """
     table = _to_pandas(data, columns)
     if not len(table):
         raise DataError("the table has no rows")

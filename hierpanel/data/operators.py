@@ -1,8 +1,8 @@
 """The words of a panel come in; the columns that they stand for go out, and a memory that codes new rows alike.
 
-Shifts (`lag`, `lead`, `diff`) look at the whole table, before rows are dropped. Unit means (`within`, `between`) and
-first outcomes (`initial`) are taken on the rows that are left, since only then does the coefficient of `within(x)`
-equal the fixed-effects estimate. Sources: Mundlak (1978), Econometrica 46, 69-85; Wooldridge (2005), Journal of Applied
+`shifts` have been worked out on the whole table before. Unit means (`within`, `between`) and first outcomes (`initial`)
+are taken on the rows that are left, since only then does the coefficient of `within(x)` equal the fixed-effects
+estimate. Sources: Mundlak (1978), Econometrica 46, 69-85; Wooldridge (2005), Journal of Applied
 Econometrics 20, 39-54.
 """
 
@@ -16,9 +16,10 @@ import pandas as pd
 
 from hierpanel.data.frame import Derived, Frame, complete
 from hierpanel.data.panel import Panel
+from hierpanel.data.shifts import shifted_among
 from hierpanel.errors import DataError
 from hierpanel.formula import Formula, syntax, words
-from hierpanel.formula.evaluate import Mask, columns_of, evaluate, evaluate_again, values_of
+from hierpanel.formula.evaluate import Mask, code, columns_of, evaluate, evaluate_again
 from hierpanel.formula.rank import COLLINEAR
 from hierpanel.formula.syntax import quoted
 from hierpanel.formula.terms import Group, Term
@@ -50,6 +51,12 @@ class UnitMeans:
         place = self.levels.get_indexer(pd.Index(units))
         return np.where(place[:, None] >= 0, self.means[place], self.grand)
 
+    def columns(self, kind: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> dict[str, Array]:
+        """Return the columns (n,) of `within(x)` or `between(x)` for the rows of a table."""
+        x, m = evaluate_again(self.part, Mask(table, objects)), self.of(table[self.by])
+        values = x - m if kind == "within" else m
+        return {f"{kind}{name}": values[:, k] for k, name in enumerate(self.names)}
+
 
 @dataclass(frozen=True)
 class Operators:
@@ -77,10 +84,13 @@ class Operators:
 
     def own(self) -> tuple[str, ...]:
         """Columns of which a new row needs its own value."""
-        units = [self.panel.unit, self.panel.time] if self.panel is not None and (self.shifts or self.parts) else []
+        units: list[str] = []
+        if self.panel is not None and self.shifts:
+            units = [self.panel.unit, self.panel.time]
+        elif self.panel is not None and any(word.by is None for word in self.parts):
+            units = [self.panel.unit]
         split = [name for word in self.parts for name in sorted(words.columns_of(word.text)[0])]
-        known = [name for name in split if name in self.used]
-        return tuple(dict.fromkeys([*units[: 2 if self.shifts else 1], *known]))
+        return tuple(dict.fromkeys([*units, *(name for name in split if name in self.used)]))
 
     def of_new(
         self,
@@ -101,124 +111,21 @@ class Operators:
         """
         derived: list[Derived] = []
         if self.shifts and self.panel is not None:
-            shifted = _shifted_among(self.shifts, self.panel, self.raw, table, objects, others)
+            shifted = shifted_among(self.shifts, self.panel, self.raw, table, objects, others)
             derived = [column for column in shifted if column.name in self.needed]
         frame = complete(table, columns, derived, may_be_empty=True)
         if not frame.n:
             return frame
         found: dict[str, Array] = {}
         for word in self.parts:
-            means = self.means[word.inner, word.by]
-            x = evaluate_again(means.part, Mask(frame.table, objects))
-            m = means.of(frame.table[means.by])
-            values = x - m if word.kind == "within" else m
-            found |= {f"{word.kind}{name}": values[:, k] for k, name in enumerate(means.names)}
+            found |= self.means[word.inner, word.by].columns(word.kind, frame.table, objects)
         for word in self.initials:
             assert self.panel is not None
-            units, lagged = frame.table[self._unit], frame.table[f"lag({word.inner})"]
-            order = np.argsort(self.panel.match(frame.table).periods, kind="stable")
-            own = lagged.iloc[order].groupby(units.iloc[order].to_numpy()).first()
-            known = units.map(self.first[word.text]).to_numpy(dtype=float)
-            found[word.text] = np.where(np.isnan(known), units.map(own).to_numpy(dtype=float), known)
+            units = frame.table[self.panel.unit]
+            own = _of_units(_first_outcomes(word, frame.table, self.panel), units)
+            known = _of_units(self.first[word.text], units)
+            found[word.text] = np.where(np.isnan(known), own, known)
         return replace(frame, table=frame.table.assign(**found))
-
-    @property
-    def _unit(self) -> str:
-        return "" if self.panel is None else self.panel.unit
-
-
-def shift(
-    shifts: Sequence[Word], panel: Panel | None, table: pd.DataFrame, objects: Mapping[str, Any]
-) -> list[Derived]:
-    """Work out `lag`, `lead` and `diff` by the time index within the unit; missing across a gap.
-
-    Parameters
-    ----------
-    shifts : inner ones first
-    table : all n rows, with missing values
-    """
-    found: dict[str, Derived] = {}
-    if panel is None or not shifts:
-        return []
-    first, last = panel.ends()
-    for word in shifts:
-        columns = {name: column.values for name, column in found.items()}
-        inner = values_of(word.inner, table.assign(**columns) if columns else table, objects)
-        by = word.k if word.kind == "lead" else -word.k
-        place = panel.rows_at(panel.codes, panel.periods + by)
-        there = panel.periods + by
-        outside = (there < first[panel.codes]) | (there > last[panel.codes])
-        end = "after a unit's last period" if word.kind == "lead" else "before a unit's first period"
-        values = _difference(word, inner, inner, place) if word.kind == "diff" else _taken(inner, place)
-        nothing = values.isna().to_numpy()
-        causes = (
-            (f"{word.text} {end}", (place < 0) & outside),
-            (f"{word.text} across a gap", (place < 0) & ~outside),
-            (f"{word.text} of a missing {word.inner}", (place >= 0) & nothing),
-        )
-        found[word.text] = Derived(word.text, values, causes)
-    return list(found.values())
-
-
-def _shifted_among(
-    shifts: Sequence[Word],
-    panel: Panel,
-    raw: pd.DataFrame,
-    table: pd.DataFrame,
-    objects: Mapping[str, Any],
-    others: pd.DataFrame | None,
-) -> list[Derived]:
-    """Work out shifts for new rows, which look at the new rows (as `others` has them), then at the rows of the fit."""
-    seen = table if others is None else others
-    around = panel.match(seen)
-    new = around if others is None else around.match(table)
-    parts = [
-        pd.DataFrame({n: _as_numbers(rows[n]) if _is_number(raw[n]) else rows[n] for n in raw}, index=rows.index)
-        for rows in (seen, table)
-    ]
-    both = pd.concat([raw, *parts], ignore_index=True)
-    replaced_by = around.rows_at(panel.codes, panel.periods) >= 0
-    hidden = np.concatenate([replaced_by, np.zeros(len(seen), bool), np.ones(len(table), bool)])
-    joint = replace(
-        new,
-        codes=np.concatenate([panel.codes, around.codes, new.codes]),
-        periods=np.concatenate([panel.periods, around.periods, new.periods]),
-        hidden=hidden,
-    )
-    found = []
-    for column in shift(shifts, joint, both, objects):
-        rows = slice(len(raw) + len(seen), None)
-        values = pd.Series(column.values.array[rows], index=table.index, name=column.name)
-        found.append(Derived(column.name, values, tuple((why, missing[rows]) for why, missing in column.missing)))
-    return found
-
-
-def _is_number(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
-
-
-def _as_numbers(column: pd.Series) -> pd.Series:
-    """Numbers of which some, or all, are None."""
-    if column.dtype != object:
-        return column
-    missing = column.isna()
-    if not all(isinstance(value, (int, float, np.number)) for value in column[~missing]):
-        return column
-    return column.where(~missing, np.nan).astype(float)
-
-
-def _taken(values: pd.Series, place: Array) -> pd.Series:
-    taken = pd.api.extensions.take(
-        values.array if values.dtype.kind not in "iuf" else values.to_numpy(), place, allow_fill=True
-    )
-    return pd.Series(taken, index=values.index)
-
-
-def _difference(word: Word, values: pd.Series, before: pd.Series, place: Array) -> pd.Series:
-    if not pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
-        raise DataError(f"{word.text} takes differences of numbers, and {word.inner} holds {values.dtype}")
-    now = values.to_numpy(dtype=float, na_value=np.nan)
-    return pd.Series(now - _taken(pd.Series(now), place).to_numpy(), index=values.index)
 
 
 @dataclass(frozen=True)
@@ -242,7 +149,7 @@ def derive(
     formula: Formula,
     frame: Frame,
     panel: Panel | None,
-    raw: pd.DataFrame,
+    whole: pd.DataFrame,
     weights: Array | None,
     objects: Mapping[str, Any],
 ) -> Derivation:
@@ -252,25 +159,26 @@ def derive(
     ----------
     formula : as it was read
     frame : the rows that are used, shifts among its columns
-    panel : of the whole table; raw : its columns at which shifts look
+    panel : of the whole table, before rows were dropped
     weights : (n,) by which means are weighted, or None
     """
-    everything = {word.text: word for text in formula.column_expressions() for word in words.words_in(text)}
-    initials = tuple(word for word in everything.values() if word.kind == words.INITIAL)
+    used = words.words_of(formula.column_expressions())
+    initials = [word for word in used if word.kind == words.INITIAL]
     table, first = frame.table, {}
     for word in initials:
         column, first[word.text] = _initial(word, formula, table, panel)
         table = table.assign(**{word.text: column})
-    asked = set(everything)
+    asked = {word.text for word in used}
     if initials:
         formula = _with_unit_means(formula, panel)
-        everything |= {word.text: word for text in formula.column_expressions() for word in words.words_in(text)}
-    parts = tuple(word for word in everything.values() if word.kind in words.PARTS)
+        used = words.words_of(formula.column_expressions())
     means: dict[tuple[str, str | None], UnitMeans] = {}
     columns: dict[str, Array] = {}
     given: dict[str, tuple[str, ...]] = {}
     notes: list[str] = []
-    for word in parts:
+    for word in used:
+        if word.kind not in words.PARTS:
+            continue
         by = word.by or _unit(word, formula, panel)
         if (word.inner, word.by) not in means:
             means[word.inner, word.by] = _unit_means(word, by, table, weights, objects)
@@ -278,23 +186,21 @@ def derive(
         left_out = found.constant if word.kind == "within" else found.same
         if word.text not in asked:  # beside x itself, the unit mean of an x that does not vary within says nothing new
             left_out = left_out | found.constant
-        m = found.of(table[by])
-        values = evaluate_again(found.part, Mask(table, objects)) - m if word.kind == "within" else m
-        names = [f"{word.kind}{name}" for name in found.names]
-        columns |= {name: values[:, k] for k, name in enumerate(names)}
-        given[word.text] = tuple(name for name, gone in zip(names, left_out, strict=True) if not gone)
+        made = found.columns(word.kind, table, objects)
+        columns |= made
+        given[word.text] = tuple(name for name, gone in zip(made, left_out, strict=True) if not gone)
         why = f"does not vary within {by}" if word.kind == "within" else f"has the same mean in every {by}"
         start = len(words.column(word))
         notes += [
             f"{word.inner}{name[start:]} {why}: no {name}"
-            for name, gone in zip(names, left_out, strict=True)
+            for name, gone in zip(made, left_out, strict=True)
             if gone and word.text in asked
         ]
         for text in formula.column_expressions() if left_out.any() else ():
             if text != word.text and word in words.words_in(text):
                 raise DataError(f"{word.inner} {why}, so that {text} of {word.text} would be rounding; leave it out")
     table = pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1) if columns else table
-    memory = _memory(formula, panel, raw, means, first, list(frame.table.columns))
+    memory = _memory(formula, panel, whole, means, first, list(frame.table.columns))
     expanded, sources = _expand(formula, given)
     _refuse_several_inside(expanded, given)
     joined, weights = _joined(formula, replace(frame, table=table), panel, weights)
@@ -304,25 +210,25 @@ def derive(
 def _memory(
     formula: Formula,
     panel: Panel | None,
-    raw: pd.DataFrame,
+    whole: pd.DataFrame,
     means: Mapping[tuple[str, str | None], UnitMeans],
     first: Mapping[str, pd.Series],
     table_names: Sequence[str],
 ) -> Operators:
     """Keep what the regressors need; a response is not worked out for new rows."""
-    used = [word for text in formula.column_expressions()[1:] for word in words.words_in(text)]
-    unique = {word.text: word for word in used}.values()
-    shifts = tuple(word for word in unique if word.kind in words.SHIFTS)
+    expressions = formula.column_expressions()[1:]
+    used = words.words_of(expressions)
+    shifts = tuple(word for word in used if word.kind in words.SHIFTS)
     looked_at = {name for word in shifts for name in words.columns_of(word.text)[1]}
     return Operators(
         panel=panel,
-        raw=raw[[name for name in raw.columns if name in looked_at]],
+        raw=whole[sorted(looked_at & set(whole.columns))],
         shifts=shifts,
-        parts=tuple(word for word in unique if word.kind in words.PARTS),
-        initials=tuple(word for word in unique if word.kind == words.INITIAL),
+        parts=tuple(word for word in used if word.kind in words.PARTS),
+        initials=tuple(word for word in used if word.kind == words.INITIAL),
         means=means,
         first=first,
-        needed=frozenset(name for text in formula.column_expressions()[1:] for name in words.needed(text)),
+        needed=frozenset(name for text in expressions for name in words.needed(text)),
         used=frozenset(table_names),
     )
 
@@ -342,7 +248,7 @@ def _unit_means(
     word: Word, by: str, table: pd.DataFrame, weights: Array | None, objects: Mapping[str, Any]
 ) -> UnitMeans:
     part = evaluate(word.inner, Mask(table, objects))
-    part.set_data(False)
+    code(part, False)
     if part.kind == "categoric" and len(part.levels) < 2:
         raise DataError(
             f"{word.inner} has one level ({part.levels[0]}) in the rows that are used; leave {word.text} out"
@@ -375,7 +281,7 @@ def _unit_means(
 
 
 def _initial(word: Word, formula: Formula, table: pd.DataFrame, panel: Panel | None) -> tuple[Array, pd.Series]:
-    """Each row's unit's first outcome: the outcome before the first of its rows that are used."""
+    """Return first outcomes, those before the first of a unit's rows that are used: of each row's unit, and by unit."""
     source = formula.source or str(formula)
     lagged = f"lag({word.inner})"
     if word.inner != formula.response:
@@ -387,11 +293,20 @@ def _initial(word: Word, formula: Formula, table: pd.DataFrame, panel: Panel | N
             "panel=(unit, time)",
             source,
         )
-    periods = panel.match(table[[panel.unit, panel.time]]).periods
-    order = np.argsort(periods, kind="stable")
+    first = _first_outcomes(word, table, panel)
+    return _of_units(first, table[panel.unit]), first
+
+
+def _first_outcomes(word: Word, table: pd.DataFrame, panel: Panel) -> pd.Series:
+    """Return `lag(y)` of each unit's first row in a table, by unit."""
+    order = np.argsort(panel.match(table).periods, kind="stable")
     units = table[panel.unit].to_numpy()
-    first = table[lagged].iloc[order].groupby(units[order], sort=True).first()
-    return pd.Series(units).map(first).to_numpy(dtype=float), first
+    return table[f"lag({word.inner})"].iloc[order].groupby(units[order], sort=True).first()
+
+
+def _of_units(values: pd.Series, units: pd.Series) -> Array:
+    """Return (n,) the value of each row's unit, missing where the unit has none."""
+    return pd.Series(units.to_numpy()).map(values).to_numpy(dtype=float)
 
 
 def _with_unit_means(formula: Formula, panel: Panel | None) -> Formula:

@@ -218,7 +218,8 @@ def named(panel: Any, data: Any) -> tuple[str, str, Any] | None:
             )
     if panel[0] == panel[1]:
         raise DataError(f"panel= names {panel[0]!r} twice; it takes a column of units and one of times")
-    return panel[0], panel[1], panel[2] if len(panel) == 3 else None
+    step = panel[2] if len(panel) == 3 else None
+    return panel[0], panel[1], step.item() if isinstance(step, np.generic) else step
 
 
 def as_table(data: Any, panel: Any) -> pd.DataFrame:
@@ -293,9 +294,9 @@ def _clock(time: pd.Series, step: Any) -> Clock:
     if _holds_numbers(time) or (pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)):
         if step is None:
             step = 1
-        if not isinstance(step, (int, np.integer)) or isinstance(step, bool) or step < 1:
+        if not isinstance(step, int) or isinstance(step, bool) or step < 1:
             raise DataError(f"the time {name} is a number, so its step is a whole number of 1 or more, not {step!r}")
-        return Clock("number", int(step), int(_whole(time).min()))
+        return Clock("number", step, int(_whole(time).min()))
     raise DataError(
         f"the time {name} holds {dtype}; it must be a whole number, a date, a period or an ordered category "
         f"(pd.Categorical(df[{name!r}], categories=[...], ordered=True))"
@@ -319,7 +320,7 @@ def _clock_of_dates(time: pd.Series, step: Any) -> Clock:
     if own is None and len(time) and isinstance(time.iloc[0], pd.Period):
         own = time.iloc[0].freq
     if step is None:
-        offset = own if own is not None else pd.Period("2000", _frequency_of(_dates(time))).freq
+        offset = own if own is not None else pd.Period("2000", _frequency_of(_dates(time).tz_localize(None))).freq
     else:
         try:
             offset = pd.Period("2000", step).freq
@@ -333,22 +334,36 @@ def _clock_of_dates(time: pd.Series, step: Any) -> Clock:
 
 
 def _dates(time: pd.Series) -> pd.DatetimeIndex:
-    found = pd.DatetimeIndex(time)
-    return found.tz_localize(None) if found.tz is not None else found
+    """Read dates, in the zone that they are in.
+
+    Raises
+    ------
+    DataError
+        For numbers, text that is no date, and dates of which some have a zone.
+    """
+    if pd.api.types.is_numeric_dtype(time.dtype) or (len(time) and _holds_numbers(time)):
+        raise DataError(  # pandas would count them from 1970
+            f"the time {time.name} holds numbers, and the times of this panel are dates; years become dates by "
+            f"pd.to_datetime(df[{time.name!r}].astype(str), format='%Y')"
+        )
+    try:
+        return pd.DatetimeIndex(time)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the time {time.name} holds {time.dtype}, not dates: {error}") from error
 
 
 def _ordinals(time: pd.Series, frequency: str) -> Array:
     is_period = isinstance(time.dtype, pd.PeriodDtype) or (len(time) > 0 and isinstance(time.iloc[0], pd.Period))
     if is_period:
-        periods = pd.PeriodIndex(time)
+        try:
+            periods = pd.PeriodIndex(time)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"the time {time.name} holds periods of several lengths: {error}") from error
         return np.asarray((periods if periods.freqstr == frequency else periods.asfreq(frequency, how="S")).asi8)
-    try:
-        found = pd.DatetimeIndex(time)
-        if found.tz is not None:  # hours are counted through summer time, days and longer ones are those of the place
-            found = found.tz_localize(None) if frequency[0] in "YQMWDB" else found.tz_convert(None)
-        return np.asarray(found.to_period(frequency).asi8)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"the time {time.name} holds {time.dtype}, not dates: {error}") from error
+    found = _dates(time)
+    if found.tz is not None:  # hours are counted through summer time, days and longer ones are those of the place
+        found = found.tz_localize(None) if frequency[0] in "YQMWDB" else found.tz_convert(None)
+    return np.asarray(found.to_period(frequency).asi8)
 
 
 def _frequency_of(dates: pd.DatetimeIndex) -> str:
@@ -372,7 +387,11 @@ def _whole(time: pd.Series) -> Array:
         raise DataError(f"the time {time.name} holds numbers beyond 2**62, too large to count periods")
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
-    values = values.astype(float)
+    try:
+        values = values if values.dtype.kind == "f" else time.to_numpy(dtype=object).astype(float)
+    except (TypeError, ValueError) as error:
+        what = f"the time {time.name} holds {time.dtype}, and the times of this panel are whole numbers"
+        raise DataError(what) from error
     bad = ~np.isfinite(values) | (values != np.round(values))
     if bad.any():
         rows = ", ".join(map(str, time.index[bad][:5]))

@@ -12,6 +12,7 @@ from hierpanel.data import operators
 from hierpanel.data.design import Design, Encoders, factorize
 from hierpanel.data.frame import Frame, column_names, complete, to_table
 from hierpanel.data.panel import Panel, named, panel_of
+from hierpanel.data.shifts import shift
 from hierpanel.errors import DataError, FormulaError
 from hierpanel.formula import Formula, syntax, words
 from hierpanel.formula.evaluate import Mask, evaluate_again, values_of
@@ -223,7 +224,7 @@ def source(formula: Formula, names: Names, data: Any, panel: Any, weights: Any) 
         For a panel or weights that the table has not.
     """
     available = column_names(data)
-    is_asked = panel is not None or bool(_words(formula))
+    is_asked = panel is not None or bool(words.words_of(formula.column_expressions()))
     where = named(panel, data) if is_asked else None
     wanted = [*names.columns, *(where or ())[:2], *_weights_column(weights, available), *names.shifted]
     return Source(to_table(data, list(dict.fromkeys(wanted))), where, weights, data)
@@ -237,7 +238,7 @@ def read(formula: Formula, given: Source, names: Names) -> Reading:
     DataError, FormulaError
         For whatever is wrong with the rows, the panel or the weights.
     """
-    used, table, where = _words(formula), given.table, given.panel
+    used, table, where = words.words_of(formula.column_expressions()), given.table, given.panel
     index = panel_of(table, where) if where is not None else None
     shifts = [word for word in used if word.kind in words.SHIFTS]
     if shifts and index is None:
@@ -254,11 +255,10 @@ def read(formula: Formula, given: Source, names: Names) -> Reading:
             )
     weights = [given.weights] if isinstance(given.weights, str) else []
     wanted = list(dict.fromkeys([*names.columns, *(where or ())[:2], *weights]))
-    raw = table[sorted({name for word in shifts for name in words.columns_of(word.text)[1] if name in table})]
     needed = {name for text in formula.column_expressions() for name in words.needed(text)}
-    shifted = operators.shift(shifts, index, table, names.objects)
+    shifted = shift(shifts, index, table, names.objects)
     frame = complete(table, wanted, [column for column in shifted if column.name in needed])
-    derived = operators.derive(formula, frame, index, raw, _weights(given.weights, frame), names.objects)
+    derived = operators.derive(formula, frame, index, table, _weights(given.weights, frame), names.objects)
     unit = None if index is None else index.unit
     design, encoders = designs.build(derived.formula, derived.frame, names.objects, derived.weights, unit)
     lagged = _lagged_outcome(formula, used, index)
@@ -286,20 +286,13 @@ def read(formula: Formula, given: Source, names: Names) -> Reading:
 
 def refuse_words(formula: Formula, scope: Mapping[str, Any]) -> None:
     """Raise `FormulaError` where a word of the formula is also a function of the caller."""
-    for word in _words(formula):
-        if callable(scope.get(word.kind)):
-            message = f"{word.kind}() is a word of formulas, and a function of that name is in scope"
-            raise FormulaError(f"{message}; give the function another name", word.text)
-    source = formula.source
-    if callable(scope.get("mundlak")) and (place := source.find("mundlak(")) >= 0:
-        message = "mundlak() is a word of formulas, and a function of that name is in scope"
-        raise FormulaError(f"{message}; give the function another name", source, place, place + len("mundlak"))
-
-
-def _words(formula: Formula) -> list[Word]:
-    """Every word of the formula once, the inner ones first."""
-    found = [word for text in formula.column_expressions() for word in words.words_in(text)]
-    return list({word.text: word for word in found}.values())
+    text = formula.source or str(formula)
+    for node in syntax.walk(syntax.parse_tree(text)):
+        name = syntax.call_name(node) if type(node).__name__ == "Call" else ""
+        if name in words.WORDS and callable(scope.get(name)):
+            message = f"{name}() is a word of formulas, and a function of that name is in scope"
+            start, _ = syntax.span(node)
+            raise FormulaError(f"{message}; give the function another name", text, start, start + len(name))
 
 
 def _weights_column(weights: Any, available: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from hierpanel.errors import DataError
-from hierpanel.formula.evaluate import Mask, columns_of, evaluate, evaluate_again
+from hierpanel.formula.evaluate import Mask, code, columns_of, evaluate, evaluate_again
 from hierpanel.formula.rank import dependencies
 from hierpanel.formula.terms import Term
 
@@ -79,7 +79,7 @@ def encode(
     for number, (term, full) in enumerate(zip(terms, codings, strict=True)):
         evaluated = [evaluate(text, mask) for text in term]
         for text, part in zip(term, evaluated, strict=True):
-            part.set_data(full.get(text, False))
+            code(part, full.get(text, False))
             if part.kind == "categoric" and len(part.levels) < 2:
                 raise DataError(
                     f"{text} of {where} has one level ({part.levels[0]}) in the {len(table)} rows that are used, so it "

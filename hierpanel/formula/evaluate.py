@@ -63,8 +63,25 @@ def evaluate(text: str, mask: Mask | pd.DataFrame) -> Any:
     if component.kind == "numeric":
         _check_numbers(text, np.asarray(component._intermediate_data), mask.table)
     elif component.kind == "categoric":
-        _check_levels(text, _uncoded(component._intermediate_data), mask.table)
+        _check_levels(text, uncoded(component._intermediate_data), mask.table)
     return component
+
+
+def code(part: Any, full: bool) -> None:
+    """Make the columns of an evaluated expression: a factor's with all of its levels (`full`), or with contrasts.
+
+    Raises
+    ------
+    DataError
+        Where the contrasts do not fit the levels.
+    """
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            part.set_data(full)
+    except Exception as error:
+        levels = ", ".join(map(str, part.levels[:6])) if part.kind == "categoric" else ""
+        known = f"; its levels are: {levels}" if levels else ""
+        raise DataError(f"{part.name} cannot be coded: {error}{known}") from error
 
 
 def values_of(text: str, table: pd.DataFrame, objects: Mapping[str, Any]) -> pd.Series:
@@ -206,10 +223,12 @@ def _check_rows(text: str, values: Any, table: pd.DataFrame) -> None:
     if len(shape) not in (1, 2) or shape[0] != len(table):
         gives = "one value" if not shape else f"values of shape {shape}"
         raise DataError(f"{text} gives {gives} for {len(table)} rows; a column has one value for each row")
+    if 0 in shape[1:]:
+        raise DataError(f"{text} gives no column; leave it out")
 
 
-def _uncoded(values: Any) -> Any:
-    """The levels row by row, without what C(), S() and T() say of their coding."""
+def uncoded(values: Any) -> Any:
+    """Return levels row by row, without what C(), S() and T() say of their coding."""
     return values.data if type(values).__name__ == "CategoricalBox" else values
 
 

@@ -211,7 +211,7 @@ class _Reader:
                 if inner.terms or inner.intercept is None:
                     raise self.error("'-' takes away a term or the intercept; the negative of a column is I(-x)", node)
                 return _Terms((), not inner.intercept)
-            case "Grouping" if (bar := _bar_inside(node)) is not None:
+            case "Grouping" if (bar := bar_inside(node)) is not None:
                 if not top:
                     raise self.error("a bar can only be added: write '+ (x | g)'", node)
                 self.bar(bar)
@@ -298,6 +298,13 @@ class _Reader:
     def offset(self, node: Any) -> None:
         if len(node.args) != 1 or type(node.args[0]).__name__ == "Assign":
             raise self.error("offset() takes one column, as in offset(log(n))", node)
+        inner = node.args[0]
+        while type(inner).__name__ == "Grouping":
+            inner = inner.expression
+        if type(inner).__name__ in ("Binary", "Unary"):
+            raise self.error(f"offset() takes one column; arithmetic is written offset(I({unparse(inner)}))", inner)
+        if type(inner).__name__ == "Literal":
+            raise self.error("offset() takes one column, and this is a constant", inner)
         self.expression(node)
         self.offsets.append(unparse(node.args[0]))
 
@@ -388,7 +395,7 @@ class _Reader:
         blocks.append(block)
 
 
-def _bar_inside(node: Any) -> Any:
+def bar_inside(node: Any) -> Any:
     """Return the bar that a pair (or several pairs) of parentheses holds, or None."""
     while type(node).__name__ == "Grouping":
         node = node.expression

@@ -2,12 +2,11 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from hierpanel.errors import FormulaError
-from hierpanel.formula.terms import Formula, Group, parse
-
-# A bar, fe() or offset() that is taken away: what terms' own '-' does not know.
-_TAKEN = re.compile(r"-\s*(\((?:[^()]|\([^()]*\))*\|[^()]*\)|(?:fe|offset)\((?:[^()]|\([^()]*\))*\))")
+from hierpanel.formula import syntax
+from hierpanel.formula.terms import Formula, Group, bar_inside, parse
 
 
 def changed(formula: Formula, change: str) -> Formula:
@@ -41,29 +40,45 @@ def changed(formula: Formula, change: str) -> Formula:
     rest = right[1:].strip()
     if rest and rest[0] not in "+-":
         raise FormulaError("after '.' come terms with '+' or '-', as in '~ . + union - hours'", change, 0, len(change))
-    kept = [piece for group in formula.groups for piece in _bars(group)]
-    kept += [f"offset({offset})" for offset in formula.offsets]
-    for taken in _TAKEN.finditer(rest):
-        for piece in _pieces(taken.group(1), change):
+    terms = " + ".join([str(int(formula.intercept)), *(":".join(term) for term in formula.terms)])
+    kept = _pieces(formula)
+    rest, taken = _cut(f"{response} ~ {terms}", rest)
+    for text in taken:
+        for piece in _pieces(_read(text, change)):
             if piece not in kept:
                 there = ", ".join(kept) or "none"
                 raise FormulaError(f"there is no {piece} to take away; there is: {there}", change, 0, len(change))
             kept.remove(piece)
-    rest = _TAKEN.sub("", rest)
-    terms = [str(int(formula.intercept)), *(":".join(term) for term in formula.terms)]
-    found = parse(f"{response} ~ {' + '.join([*terms, *kept])} {rest}".strip())
+    found = parse(f"{response} ~ {' + '.join([terms, *kept])} {rest}".strip())
     return replace(found, source="")  # nobody wrote it: it is shown in its canonical form
 
 
-def _pieces(text: str, change: str) -> list[str]:
-    """The bars, fe() or offset that a text stands for: two bars for (1 | g/h)."""
+def _pieces(formula: Formula) -> list[str]:
+    """The bars, fe() and offset() of a formula, one by one."""
+    bars = [str(Group(group.factor, (block,))) for group in formula.groups for block in group.blocks]
+    return [*bars, *(f"offset({offset})" for offset in formula.offsets)]
+
+
+def _cut(before: str, rest: str) -> tuple[str, list[str]]:
+    """Cut what terms' own '-' does not know, bars, fe() and offset(), out of the terms that follow a formula."""
+    text = f"{before} {rest}"
+    left, taken, node = text, [], syntax.parse_tree(text).right
+    while type(node).__name__ == "Binary" and node.operator.kind in ("PLUS", "MINUS"):  # from the last one on
+        if node.operator.kind == "MINUS" and _is_piece(node.right):
+            start, end = syntax.span(node.right)
+            taken.append(text[start:end])
+            left = left[: node.operator.start] + left[end:]
+        node = node.left
+    return left[len(before) :].strip(), taken[::-1]
+
+
+def _is_piece(node: Any) -> bool:
+    is_call = type(node).__name__ == "Call" and syntax.call_name(node) in ("fe", "offset")
+    return is_call or bar_inside(node) is not None
+
+
+def _read(text: str, change: str) -> Formula:
     try:
-        one = parse(f"y ~ 0 + {text}")
+        return parse(f"y ~ 0 + {text}")
     except FormulaError as error:
         raise FormulaError(str(error).split("\n")[0], change, 0, len(change)) from error
-    return [piece for group in one.groups for piece in _bars(group)] + [f"offset({offset})" for offset in one.offsets]
-
-
-def _bars(group: Group) -> list[str]:
-    """The bars and fe() of one factor, each by itself."""
-    return [str(Group(group.factor, (block,))) for block in group.blocks]

@@ -5,6 +5,7 @@ column into unit means and what is left; ``initial(y)`` is a unit's first outcom
 table, under its canonical spelling, before any other function sees it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,21 +82,14 @@ def words_in(expression: str) -> list[Word]:
     return [read(node, expression) for node in reversed(syntax.walk(tree)) if is_word(node)]
 
 
+def words_of(expressions: Iterable[str]) -> list[Word]:
+    """Return every word of some column expressions once, the inner ones first."""
+    return list({word.text: word for text in expressions for word in words_in(text)}.values())
+
+
 def column(word: Word) -> str:
     """Return the name of a word's column; that of `PARTS` is written in backquotes, so that it can hold none."""
     return word.text.replace("`", "") if word.kind in PARTS else word.text
-
-
-def needed(expression: str) -> set[str]:
-    """Return the shifts whose own value a row needs: those that no other shift looks at."""
-    found, waiting = set(), [syntax.parse_tree(expression)]
-    while waiting:
-        node = waiting.pop()
-        if is_word(node) and syntax.call_name(node) in SHIFTS:
-            found.add(read(node, expression).text)
-        else:
-            waiting += syntax.children(node)
-    return found
 
 
 def error_at(word: Word, message: str, source: str) -> FormulaError:
@@ -111,18 +105,26 @@ def columns_of(expression: str) -> tuple[set[str], set[str]]:
 
     What only a shift looks at belongs to other rows, and may be missing in this one.
     """
-    tree = syntax.parse_tree(expression)
-    everything = syntax.names_used(tree)[0]
-    own = set()
-    waiting = [tree]
+    own = {syntax.named(node) for node in _split_at_shifts(expression)[1] if type(node).__name__ != "Call"}
+    return {name for name in own if name is not None}, syntax.names_used(syntax.parse_tree(expression))[0]
+
+
+def needed(expression: str) -> set[str]:
+    """Return the shifts whose own value a row needs: those that no other shift looks at."""
+    return {read(node, expression).text for node in _split_at_shifts(expression)[0]}
+
+
+def _split_at_shifts(expression: str) -> tuple[list[Any], list[Any]]:
+    """Return the calls of shifts inside no other shift, and the nodes outside of all shifts."""
+    outermost, outside, waiting = [], [], [syntax.parse_tree(expression)]
     while waiting:
         node = waiting.pop()
         if is_word(node) and syntax.call_name(node) in SHIFTS:
-            continue
-        if type(node).__name__ != "Call" and (name := syntax.named(node)) is not None:
-            own.add(name)
-        waiting += syntax.children(node)
-    return own, everything
+            outermost.append(node)
+        else:
+            outside.append(node)
+            waiting += syntax.children(node)
+    return outermost, outside
 
 
 def replaced(node: Any) -> Any:

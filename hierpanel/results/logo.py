@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from hierpanel.compiler import marginal as route
-from hierpanel.compiler import scales, unit_density
+from hierpanel.compiler import scales, unit_density, unit_quadrature
 from hierpanel.compiler.blocks import root
 from hierpanel.compiler.unit_density import Units
 from hierpanel.errors import FitError, RouteError
@@ -291,7 +291,7 @@ def _integrated(fit: Any, units: Units, name: str) -> tuple[Array, Array]:
         log_density = partial(_log_density, spec.family, here, rows)
         columns = [Z[k] @ factors[units.chain[k]][:, a, at] for k, a in places]
         step = DIFFERENCE * here.get("sigma", np.ones(1))
-        found = unit_density.integrated(units, log_density, eta, columns, [k + 1 for k, _ in places], step, nodes)
+        found = unit_quadrature.integrated(units, log_density, eta, columns, [k + 1 for k, _ in places], step, nodes)
         values[at] = found.T
     return values, np.logaddexp.reduce(values, axis=0) - math.log(len(keep))
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from hierpanel.compiler import leverage
-from hierpanel.compiler.marginal import LARGE, Marginal
+from hierpanel.compiler.dense import LARGE
+from hierpanel.compiler.marginal import Marginal
 from hierpanel.compiler.predictor import linear_predictor
 from hierpanel.data.design import Design
 from hierpanel.errors import FitError

@@ -27,8 +27,7 @@ def to_dataset(source: Source) -> tuple[Any, dict[str, Any]]:
     if weights is not None and not isinstance(weights, str):
         values["weights"] = (_DIM, np.asarray(weights, dtype=float))
         weights = ["array"]
-    panel = None if source.panel is None else [*source.panel[:2], _plain(source.panel[2])]
-    return xr.Dataset(values), {"columns": kinds, "panel": panel, "weights": weights}
+    return xr.Dataset(values), {"columns": kinds, "panel": source.panel, "weights": weights}
 
 
 def from_dataset(data: Any, stored: Mapping[str, Any]) -> Source:
@@ -44,10 +43,6 @@ def from_dataset(data: Any, stored: Mapping[str, Any]) -> Source:
         panel=None if panel is None else (panel[0], panel[1], panel[2]),
         weights=np.asarray(data["weights"].values) if isinstance(weights, list) else weights,
     )
-
-
-def _plain(step: Any) -> Any:
-    return int(step) if isinstance(step, numbers.Integral) else step
 
 
 def _written(column: pd.Series) -> tuple[np.ndarray, dict[str, Any]]:

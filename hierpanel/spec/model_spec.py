@@ -83,6 +83,7 @@ class ModelSpec:
     parameters : the family's further parameters and their priors.
     scale : s, the sd of the response that default priors scale with (1 on a link scale).
     n, n_total, dropped : rows kept, rows given, and (column, rows) dropped where it was missing.
+    weighted : whether rows have precision weights.
     joined : rows that became part of another, where each unit is one row (a `between()` response).
     panel : its columns and size, or None.
     notes : sentences that the reader of a summary must see.
@@ -175,7 +176,7 @@ def build(
     coefficient_center = _means(design.X, design.has_intercept and center)
     group_center = [_group_center(group, center) for group in design.groups]
     chosen = _defaults(design, family, scale)
-    chosen = _apply(chosen, priors or {}, design, family)
+    chosen = _apply(chosen, priors or {}, design)
     groups = tuple(
         GroupSpec(
             name=group.name,
@@ -292,7 +293,7 @@ def _defaults(design: Design, family: Family, s: float) -> dict[str, Any]:
     return found | {name: prior(s) for name, prior in family.parameters.items()}
 
 
-def _apply(chosen: dict[str, Any], priors: Mapping[str, Any], design: Design, family: Family) -> dict[str, Any]:
+def _apply(chosen: dict[str, Any], priors: Mapping[str, Any], design: Design) -> dict[str, Any]:
     """Put the user's priors in the place of defaults: whole vectors first, then single coordinates."""
     if not isinstance(priors, Mapping):
         raise PriorError("priors is a mapping, as in priors={'sigma': hp.Prior('HalfNormal', sigma=1)}")
