@@ -23,6 +23,7 @@ from PIL import Image
 import hierpanel as hp
 from hierpanel.results import plot_chains, plot_marks, plot_ppc, plot_style
 from hierpanel.results.fit import Fit
+from hierpanel.results.thinning import evenly
 
 Made = Callable[..., Fit]
 BASELINE = Path(__file__).parent / "baseline"
@@ -332,7 +333,7 @@ def test_replicates_are_the_responses_that_predict_draws(memory: float, table: p
     assert plot_ppc.replicates(fit, 7).shape == (7, 72)
     small = plot_ppc.thinned(fit, 50)
     assert small.effects.lead == (4, 13)
-    np.testing.assert_array_equal(small.draws("beta"), fit.draws("beta")[:, plot_style.evenly(250, 13)])
+    np.testing.assert_array_equal(small.draws("beta"), fit.draws("beta")[:, evenly(250, 13)])
 
 
 @pytest.mark.parametrize("family", ["gaussian", "student_t", "bernoulli", "binomial", "poisson", "negative_binomial"])

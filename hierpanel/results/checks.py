@@ -11,6 +11,7 @@ from hierpanel.data.design import Design
 from hierpanel.errors import FitError, PriorError
 from hierpanel.results.explain import prior_draws
 from hierpanel.results.predict import Predictor, of_design, row_coordinates
+from hierpanel.results.thinning import evenly
 from hierpanel.spec import ModelSpec, Prior, Rows
 
 Array = np.ndarray
@@ -24,7 +25,7 @@ def posterior_predictive(fit: Any, draws: int | None, seed: int) -> Any:
     if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
         raise FitError(f"draws is a whole number of 1 or more, not {draws!r}")
     chains, length = found.shape[:2]
-    keep = np.unique(np.linspace(0, length - 1, min(-(-draws // chains), length)).astype(int))
+    keep = evenly(length, -(-draws // chains))
     return found.isel(draw=keep).rename(fit.spec.formula.response)
 
 

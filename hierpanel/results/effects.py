@@ -19,6 +19,7 @@ from hierpanel.data.moments import moments
 from hierpanel.errors import DataError, FitError
 from hierpanel.inference import effects
 from hierpanel.results import tables
+from hierpanel.results.thinning import evenly
 from hierpanel.spec import GroupSpec, ModelSpec
 
 Array = np.ndarray
@@ -95,7 +96,7 @@ class GroupEffects:
         J = len(self.design.group(name).levels)
         if self.is_stored(name):
             b = self.idata["posterior"][f"b_{name}"].values[..., column].reshape(-1, J)
-            return np.asarray(b[np.unique(np.linspace(0, len(b) - 1, max(min(len(b), most // J), 2)).astype(int))])
+            return np.asarray(b[evenly(len(b), max(most // J, 2))])
         rng = np.random.default_rng(self._state.seed)
         parts = []
         for mean, covariance in self._components(name):
@@ -154,8 +155,7 @@ class GroupEffects:
 
     @property
     def _thinned(self) -> Array:
-        size = len(self._state.psi)
-        return np.unique(np.linspace(0, size - 1, min(size, COMPONENTS)).astype(int))
+        return evenly(len(self._state.psi), COMPONENTS)
 
     def _components(self, name: str) -> Any:
         """Yield means (S, levels, q) and covariances (S, levels, q, q) of the mixture, some levels at a time."""

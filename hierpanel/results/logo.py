@@ -23,6 +23,7 @@ from hierpanel.errors import FitError, RouteError
 from hierpanel.inference.diagnostics import diagnose
 from hierpanel.results import loo
 from hierpanel.results.tables import Table
+from hierpanel.results.thinning import evenly
 from hierpanel.spec import Family, Rows
 
 Array = np.ndarray
@@ -304,8 +305,7 @@ def _thinned(fit: Any, bounds: tuple[int, int], affordable: float) -> Array:
     """Return the places of evenly spaced draws."""
     most, fewest = bounds
     size = fit.effects.lead[0] * fit.effects.lead[1]
-    wanted = min(size, int(np.clip(affordable, fewest, most)))
-    return np.unique(np.linspace(0, size - 1, wanted).astype(int))
+    return evenly(size, int(np.clip(affordable, fewest, most)))
 
 
 def _factors(fit: Any, keep: Array) -> list[Array]:

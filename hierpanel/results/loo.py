@@ -14,6 +14,7 @@ from hierpanel.data.design import Design
 from hierpanel.errors import FitError
 from hierpanel.results import evidence
 from hierpanel.results.tables import Table
+from hierpanel.results.thinning import evenly
 from hierpanel.spec import ModelSpec, Rows
 
 # Draws × rows that are held at a time: 64 MB of doubles.
@@ -85,7 +86,7 @@ def loo_given_psi(marginal: Marginal, spec: ModelSpec, design: Design, psi: np.n
     wanted = (
         LARGE_DRAWS if marginal.plan.width >= LARGE else int(np.clip(PREDICTIONS // design.n, FEW_DRAWS, MOST_DRAWS))
     )
-    psi = psi[np.unique(np.linspace(0, len(psi) - 1, min(len(psi), wanted)).astype(int))]
+    psi = psi[evenly(len(psi), wanted)]
     size = max(1, CHUNK // len(psi))
     parts = []
     for start in range(0, design.n, size):

@@ -11,6 +11,7 @@ from hierpanel.results import plot_style as style
 from hierpanel.results import plot_ticks as ticks
 from hierpanel.results import tables, unpooled
 from hierpanel.results.plot_style import LINE, POOLED, RAW
+from hierpanel.results.thinning import evenly
 
 # Units whose names can be read; more are drawn without.
 NAMED = 60
@@ -24,7 +25,7 @@ def shrinkage(fit: Any, group: str, coef: str | None, ax: Any, max_units: int) -
     estimated = int(table["own"].notna().sum())
     if estimated == 0:
         raise FitError(f"no {group} has rows enough for an estimate of {coef} of its own: there is nothing to show")
-    shown = table.iloc[style.evenly(estimated, max_units)]
+    shown = table.iloc[evenly(estimated, max_units)]
     ax = style.new_axes(ax, 7.5, max(2.8, 1.2 + 0.17 * len(shown)))
     place = np.arange(len(shown))
     own, pooled = shown["own"].to_numpy(), shown["pooled"].to_numpy()
@@ -97,7 +98,7 @@ def _of_units(
     data = fit.design.group(group)
     k = data.coefs.index(coef)
     mean = fit.effects.mean(group)[:, k]
-    order = np.argsort(mean, kind="stable")[style.evenly(len(mean), most)]
+    order = np.argsort(mean, kind="stable")[evenly(len(mean), most)]
     draws = fit.effects.at(group, order)[..., k]
     if total and coef in fit.spec.coefs:
         draws = draws + fit.draws("beta")[..., fit.spec.coefs.index(coef), None]

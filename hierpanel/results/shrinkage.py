@@ -9,6 +9,7 @@ import pandas as pd
 from hierpanel.data.design import GroupDesign
 from hierpanel.errors import FitError
 from hierpanel.results import tables, unpooled
+from hierpanel.results.thinning import evenly
 
 Array = np.ndarray
 
@@ -63,7 +64,7 @@ def _reliability(fit: Any, data: GroupDesign, k: int) -> Array:
     1 less the posterior over the prior variance.
     """
     name, size = data.name, fit.effects.lead[0] * fit.effects.lead[1]
-    keep = np.unique(np.linspace(0, size - 1, min(size, AVERAGED)).astype(int))
+    keep = evenly(size, AVERAGED)
     sd = fit.draws(f"sd_{name}").reshape(size, -1)
     if fit.spec.family.name != "gaussian":
         variance = fit.group_moments(name)[1][:, k, k]
