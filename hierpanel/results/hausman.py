@@ -18,6 +18,7 @@ import pandas as pd
 from hierpanel.compiler import marginal as route
 from hierpanel.compiler.scales import partial_correlations, partial_name, prior_name
 from hierpanel.data.moments import moments
+from hierpanel.data.within import constant_within
 from hierpanel.errors import FitError
 from hierpanel.formula import words
 from hierpanel.results import tables
@@ -293,8 +294,4 @@ def _varies(fit: Any, text: str, unit: str) -> bool:
     if codes is None:
         codes = next((group.codes for group in fit.design.groups if group.name == unit), None)
     columns = [k for k, name in enumerate(fit.spec.coefs) if name == text or name.startswith(f"{text}[")]
-    if codes is None or not columns:
-        return False
-    first = np.zeros(int(codes.max()) + 1, dtype=int)
-    first[codes[::-1]] = np.arange(len(codes))[::-1]
-    return bool((fit.design.X[:, columns] != fit.design.X[first[codes]][:, columns]).any())
+    return codes is not None and bool(columns) and not constant_within(fit.design.X[:, columns], [codes]).all()
