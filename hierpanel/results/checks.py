@@ -9,6 +9,7 @@ import pandas as pd
 from hierpanel.compiler.scales import prior_name
 from hierpanel.data.design import Design
 from hierpanel.errors import FitError, PriorError
+from hierpanel.results.effects import covariance_factors
 from hierpanel.results.explain import prior_draws
 from hierpanel.results.predict import Predictor, of_design, row_coordinates
 from hierpanel.results.thinning import evenly
@@ -45,10 +46,7 @@ def prior_predictive(spec: ModelSpec, design: Design, draws: int, seed: int) -> 
         eta += (design.X - spec.center) @ found["beta"][0].T
     for group, data in zip(spec.groups, design.groups, strict=True):
         sd, q = found[prior_name("sd", group)][0], len(group.coefs)
-        L = np.broadcast_to(np.eye(q), (draws, q, q))
-        if group.is_correlated:
-            L = np.linalg.cholesky(found[prior_name("cor", group)][0] + 1e-12 * np.eye(q))
-        F = sd[:, :, None] * L
+        F = covariance_factors(sd, found[prior_name("cor", group)][0] if group.is_correlated else None)
         b = np.einsum("sij,jls->ils", F, rng.standard_normal((q, group.levels, draws)))
         for k in range(q):
             eta += (data.Z[:, k] - group.center[k])[:, None] * b[k][data.codes]

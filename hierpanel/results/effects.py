@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hierpanel.compiler import marginal as route
+from hierpanel.compiler.blocks import root
 from hierpanel.compiler.marginal import Marginal
 from hierpanel.compiler.scales import fixed_column, prior_name, uncentre
 from hierpanel.data.design import Design
@@ -28,6 +29,18 @@ Array = np.ndarray
 COMPONENTS = 400
 # Levels that are worked on together.
 LEVELS = 2048
+
+
+def covariance_factors(sd: Array, cor: Array | None) -> Array:
+    """Return F (S, q, q), lower triangular, with F F' the covariance of a unit's effects.
+
+    Parameters
+    ----------
+    sd : (S, q); cor : (S, q, q) correlations, or None where the effects are independent
+    """
+    if cor is None:
+        return np.asarray(sd[:, :, None] * np.eye(sd.shape[1]))
+    return np.asarray(sd[:, :, None] * root(cor).swapaxes(1, 2))
 
 
 @dataclass(frozen=True)

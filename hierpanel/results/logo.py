@@ -17,11 +17,11 @@ import pandas as pd
 
 from hierpanel.compiler import marginal as route
 from hierpanel.compiler import scales, unit_density
-from hierpanel.compiler.blocks import root
 from hierpanel.compiler.unit_density import Units
 from hierpanel.errors import FitError, RouteError
 from hierpanel.inference.diagnostics import diagnose
 from hierpanel.results import loo
+from hierpanel.results.effects import covariance_factors
 from hierpanel.results.tables import Table
 from hierpanel.results.thinning import evenly
 from hierpanel.spec import Family, Rows
@@ -314,10 +314,8 @@ def _factors(fit: Any, keep: Array) -> list[Array]:
     for group in fit.spec.groups:
         q = len(group.coefs)
         sd = fit.draws(scales.prior_name("sd", group)).reshape(-1, q)[keep]
-        cor = np.broadcast_to(np.eye(q), (len(keep), q, q))
-        if group.is_correlated:
-            cor = fit.draws(scales.prior_name("cor", group)).reshape(-1, q, q)[keep]
-        found.append(np.moveaxis(sd[:, :, None] * root(cor).swapaxes(1, 2), 0, 2))
+        cor = fit.draws(scales.prior_name("cor", group)).reshape(-1, q, q)[keep] if group.is_correlated else None
+        found.append(np.moveaxis(covariance_factors(sd, cor), 0, 2))
     return found
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from hierpanel.data.design import GroupDesign
 from hierpanel.errors import FitError
 from hierpanel.results import tables, unpooled
+from hierpanel.results.effects import covariance_factors
 from hierpanel.results.thinning import evenly
 
 Array = np.ndarray
@@ -81,14 +82,9 @@ def _reliability(fit: Any, data: GroupDesign, k: int) -> Array:
         [[np.bincount(data.codes, w * data.Z[:, i] * data.Z[:, j]) for i in range(q)] for j in range(q)]
     ).transpose(2, 0, 1)
     correlated = f"cor_{name}" in fit.idata["posterior"].data_vars
-    cor = (
-        fit.draws(f"cor_{name}").reshape(size, q, q)[keep]
-        if correlated
-        else np.broadcast_to(np.eye(q), (len(keep), q, q))
-    )
+    cor = fit.draws(f"cor_{name}").reshape(size, q, q)[keep] if correlated else None
     found = np.zeros(len(data.levels))
-    for s, correlation in zip(keep, cor, strict=True):
-        L = sd[s][:, None] * np.linalg.cholesky(correlation + 1e-12 * np.eye(q))
+    for s, L in zip(keep, covariance_factors(sd[keep], cor), strict=True):
         # Σ - V = Σ Z'(Z Σ Z' + σ²)⁻¹ Z Σ, with Σ = LL': V = L (I + L'Z'ZL/σ²)⁻¹ L'
         V = L @ np.linalg.solve(np.eye(q) + L.T @ ZZ @ L / sigma[s] ** 2, np.broadcast_to(L.T, ZZ.shape))
         found += 1 - V[:, k, k] / (L @ L.T)[k, k]
