@@ -279,9 +279,8 @@ class Fit(PanelAnswers, Predictions, Protocol):
         """
         draws = self._draws()
         scalars = self._scalars(draws)
-        bulk = diagnose(scalars)[0] if scalars.shape[2] else np.full(1, np.nan)
         size = scalars.shape[0] * scalars.shape[1]
-        efficiency = 1.0 if np.isnan(bulk).all() else float(min(np.nanmean(bulk) / size, 1.0))
+        efficiency = loo.efficiency_of(scalars, size)
         if self.method == "marginal":
             psi = self.idata["sample_stats"]["psi"].values.reshape(size, -1)
             return loo.loo_given_psi(self.effects.marginal, self.spec, self.design, psi, efficiency)

@@ -19,7 +19,6 @@ from hierpanel.compiler import marginal as route
 from hierpanel.compiler import scales, unit_density
 from hierpanel.compiler.unit_density import Units
 from hierpanel.errors import FitError, RouteError
-from hierpanel.inference.diagnostics import diagnose
 from hierpanel.results import loo
 from hierpanel.results.effects import covariance_factors
 from hierpanel.results.tables import Table
@@ -207,9 +206,8 @@ def _scores(fit: Any, labels: Labels) -> Any:
         bad = np.flatnonzero(~np.isfinite(values).all(axis=0))
         raise FitError(f"log p(y) of {labels.name} {labels.levels[bad[0]]} is not finite at some draws")
     names = [name for name in scales.dims_of(fit.spec) if not name.startswith("b_") and name in fit.idata["posterior"]]
-    bulk = diagnose(np.concatenate([fit.draws(name).reshape(chains, length, -1) for name in names], axis=2))[0]
-    effective = size if np.isnan(bulk).all() else float(np.nanmean(bulk))
-    return _smoothed(values, fitted, min(effective / len(values), 1.0), labels)
+    scalars = np.concatenate([fit.draws(name).reshape(chains, length, -1) for name in names], axis=2)
+    return _by_unit(loo.smoothed(values[None], loo.efficiency_of(scalars, len(values)), fitted), labels)
 
 
 def _refuse(fit: Any, labels: Labels) -> None:
@@ -327,19 +325,12 @@ def _effects(fit: Any, name: str, keep: Array) -> Array:
     return np.concatenate([part.reshape(-1, *part.shape[2:])[None, keep] for part in parts], axis=2)
 
 
-def _smoothed(values: Array, fitted: Array, efficiency: float, labels: Labels) -> Any:
-    """Return ArviZ's scores from log p(y_j | y_-j, parameters) (S, J), and with the unit left in (J,)."""
-    import arviz_stats
+def _by_unit(scores: Any, labels: Labels) -> Any:
+    """Return ArviZ's scores with the labels of units."""
     import xarray as xr
 
-    likelihood = xr.Dataset({"y": (("chain", "draw", "unit"), values[None])})
-    tree = xr.DataTree.from_dict({"posterior": likelihood.isel(unit=0), "log_likelihood": likelihood})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its warning on Pareto k is told in the result, with counts
-        scores = arviz_stats.loo(tree, pointwise=True, reff=efficiency)
     J = len(labels.levels)
-    scores.n_data_points, scores.p = J, float(fitted.sum() - scores.elpd_i.sum())
-    scores.se = float(np.sqrt(J * scores.elpd_i.var(ddof=1)))
+    scores.n_data_points, scores.se = J, float(np.sqrt(J * scores.elpd_i.var(ddof=1)))
     for part in ("elpd_i", "pareto_k"):
         scores[part] = xr.DataArray(scores[part].values, {labels.name: labels.levels}, (labels.name,), part)
     scores._kind = "logo"

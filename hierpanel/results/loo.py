@@ -12,6 +12,7 @@ from hierpanel.compiler.marginal import LARGE, Marginal
 from hierpanel.compiler.predictor import linear_predictor
 from hierpanel.data.design import Design
 from hierpanel.errors import FitError
+from hierpanel.inference.diagnostics import diagnose
 from hierpanel.results import evidence
 from hierpanel.results.tables import Table
 from hierpanel.results.thinning import evenly
@@ -71,7 +72,7 @@ def loo(spec: ModelSpec, design: Design, draws: Mapping[str, np.ndarray], effici
     """
     chain, draw = next(iter(draws.values())).shape[:2]
     _check_draws(chain * draw)
-    parts = [_smoothed(log_likelihood(spec, design, draws, rows), efficiency, None) for rows in chunks(design, draws)]
+    parts = [smoothed(log_likelihood(spec, design, draws, rows), efficiency, None) for rows in chunks(design, draws)]
     return _joined(parts, design.n)
 
 
@@ -101,7 +102,7 @@ def loo_given_psi(marginal: Marginal, spec: ModelSpec, design: Design, psi: np.n
             left_out[k] = _log_normal(residual / share, tau / share)
             predicted[k] = _log_normal(residual, tau + variance)
         fitted = np.logaddexp.reduce(predicted, axis=0) - np.log(len(psi))
-        parts.append(_smoothed(left_out[None], efficiency, fitted))
+        parts.append(smoothed(left_out[None], efficiency, fitted))
     return _joined(parts, design.n)
 
 
@@ -114,12 +115,18 @@ def _check_draws(total: int) -> None:
         raise FitError(f"leave-one-out needs at least {FEWEST} draws; this fit has {total}: use draws=1000")
 
 
-def _smoothed(values: np.ndarray, efficiency: float, fitted: np.ndarray | None) -> Any:
-    """Return ArviZ's scores of rows from values (chain, draw, rows).
+def efficiency_of(scalars: np.ndarray, used: int) -> float:
+    """Return the effective draws as a share of those used, at most 1, from draws (chain, draw, K) of K numbers."""
+    bulk = diagnose(scalars)[0] if scalars.shape[2] else np.full(1, np.nan)
+    return 1.0 if np.isnan(bulk).all() else float(min(np.nanmean(bulk) / used, 1.0))
+
+
+def smoothed(values: np.ndarray, efficiency: float, fitted: np.ndarray | None) -> Any:
+    """Return ArviZ's scores of rows, or of units, from values (chain, draw, rows).
 
     Parameters
     ----------
-    values : log p(y_i | parameters), or log p(y_i | the other rows, ψ): both have the same harmonic mean
+    values : log p(y_i | parameters), or log p(y_i | the other rows, parameters): both have the same harmonic mean
     fitted : (rows,) log predictive density with the row left in, where the values do not give it
     """
     import arviz_stats
