@@ -11,7 +11,7 @@ from hierpanel.data.design import Design
 from hierpanel.errors import FitError, PriorError
 from hierpanel.results.effects import covariance_factors
 from hierpanel.results.explain import prior_draws
-from hierpanel.results.predict import Predictor, of_design, row_coordinates
+from hierpanel.results.predict import CHUNK, Predictor, of_design, row_coordinates
 from hierpanel.results.thinning import evenly
 from hierpanel.spec import ModelSpec, Prior, Rows
 
@@ -51,14 +51,10 @@ def prior_predictive(spec: ModelSpec, design: Design, draws: int, seed: int) -> 
         for k in range(q):
             eta += (data.Z[:, k] - group.center[k])[:, None] * b[k][data.codes]
     parameters = {name: found[name][0] for name in spec.parameters}
-    values = np.empty_like(eta)
-    for row in range(design.n):
-        one = Rows(
-            np.empty(0),
-            None if design.weights is None else design.weights[row],
-            None if design.trials is None else design.trials[row],
-        )
-        values[row] = spec.family.draw(rng, spec.family.link, eta[row], parameters, one)
+    values, size = np.empty_like(eta), max(1, CHUNK // draws)
+    for start in range(0, design.n, size):
+        some = slice(start, start + size)
+        values[some] = spec.family.draw(rng, spec.family.link, eta[some], parameters, _rows(design, some))
     array = xr.DataArray(values.T[None], dims=("chain", "draw", "row"), name=spec.formula.response)
     return array.assign_coords(chain=[0], draw=np.arange(draws)).assign_coords(row_coordinates(design.index))
 
@@ -132,10 +128,11 @@ def _log_likelihood(fit: Any) -> Array:
     parameters = {name: fit.draws(name).reshape(-1) for name in spec.parameters}
     total = np.zeros(predictor.size)
     for places, eta in predictor.chunks():
-        rows = Rows(
-            design.y[places][:, None],
-            None if design.weights is None else design.weights[places][:, None],
-            None if design.trials is None else design.trials[places][:, None],
-        )
-        total += spec.family.log_density(spec.family.link, eta, parameters, rows).sum(axis=0)
+        total += spec.family.log_density(spec.family.link, eta, parameters, _rows(design, places)).sum(axis=0)
     return total
+
+
+def _rows(design: Design, places: slice | Array) -> Rows:
+    """The rows at some places, as columns (m, 1) beside draws (m, S)."""
+    weights, trials = (None if a is None else a[places, None] for a in (design.weights, design.trials))
+    return Rows(design.y[places, None], weights, trials)
