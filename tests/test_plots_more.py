@@ -7,7 +7,7 @@ Images are compared with tests/baseline/*.png, which were drawn from invented dr
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,8 @@ from hierpanel.results.fit import Fit
 from hierpanel.results.thinning import evenly
 
 Made = Callable[..., Fit]
+pytestmark = pytest.mark.usefixtures("closed")
 BASELINE = Path(__file__).parent / "baseline"
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")
