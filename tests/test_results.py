@@ -536,6 +536,17 @@ def test_html_is_well_formed_and_escaped(made: Made, table: pd.DataFrame) -> Non
     assert "3 of 1,000 draws diverged" in fragments[0]
 
 
+def test_latex_has_commands_for_greek_letters_and_no_brackets_after_a_line_break(
+    made: Made, table: pd.DataFrame
+) -> None:
+    named = table.rename(columns={"x": "β", "z": "[z]"})
+    latex = made("y ~ `β` + `[z]` + (`β` | g)", named, draws=20).summary().as_latex()
+    assert not re.search(r"\\\\\n\[", latex)
+    assert "\n{}[z] & " in latex
+    assert "\n$\\beta$ & " in latex
+    assert "sd($\\beta$) & " in latex
+
+
 def test_latex_is_balanced_and_escaped(made: Made, table: pd.DataFrame) -> None:
     latex = nasty(made, table, diverging=3).summary().as_latex()
     lines = latex.splitlines()
