@@ -75,8 +75,8 @@ def _reliability(fit: Any, data: GroupDesign, k: int) -> Array:
     if len(data.coefs) == 1:
         total, place = np.unique(np.bincount(data.codes, w * data.Z[:, 0] ** 2), return_inverse=True)
         keep = keep if len(total) * size > RANKED else np.arange(size)
-        own = sd[keep, 0] ** 2
-        return np.asarray((own / (own + sigma[keep] ** 2 / total[:, None])).mean(axis=1)[place])
+        own = sd[keep, 0] ** 2 * total[:, None]  # 0 for a unit whose column is 0 in all rows
+        return np.asarray((own / (own + sigma[keep] ** 2)).mean(axis=1)[place])
     q = len(data.coefs)
     ZZ = np.array(
         [[np.bincount(data.codes, w * data.Z[:, i] * data.Z[:, j]) for i in range(q)] for j in range(q)]
