@@ -1,5 +1,6 @@
 """What a model expects to see, before and after: responses drawn from the priors, against closed forms."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ from scipy import special
 
 import hierpanel as hp
 from hierpanel.results import checks
+from hierpanel.results.fit import Fit
 
+Made = Callable[..., Fit]
 DRAWS = 20_000
 
 
@@ -83,3 +86,16 @@ def test_rows_of_a_unit_share_its_effects(table: pd.DataFrame) -> None:
     assert (y.dims, y.shape, y.name) == (("chain", "draw", "row"), (1, DRAWS, 6), "y")
     expected = np.eye(6) + np.kron(np.eye(3), np.ones((2, 2)))
     np.testing.assert_allclose(np.cov(y[0].to_numpy().T), expected, atol=0.1)
+
+
+def test_sensitivity_is_of_each_parameter_whatever_the_factor_is_called(made: Made, table: pd.DataFrame) -> None:
+    df = pd.concat([table] * 4, ignore_index=True).rename(columns={"g": "county"})
+    found = made("y ~ x + (x | county)", df, draws=100).sensitivity()
+    sds = ["sd_county[Intercept]", "sd_county[x]"]
+    assert list(found.index) == ["beta[Intercept]", "beta[x]", *sds, "cor_county[Intercept, x]", "sigma"]
+    assert list(found.columns) == ["prior", "likelihood", "diagnosis"]
+
+
+def test_where_all_is_fixed_there_is_no_sensitivity(made: Made, table: pd.DataFrame) -> None:
+    with pytest.raises(hp.FitError, match="every parameter is fixed"):
+        made("count ~ 0 + fe(g)", table, family="poisson", draws=50).sensitivity()

@@ -11,6 +11,7 @@ from hierpanel.data.design import Design
 from hierpanel.errors import FitError, PriorError
 from hierpanel.results.effects import covariance_factors
 from hierpanel.results.explain import prior_draws
+from hierpanel.results.plot_parameters import every_parameter
 from hierpanel.results.predict import CHUNK, Predictor, of_design, row_coordinates
 from hierpanel.results.thinning import evenly
 from hierpanel.spec import ModelSpec, Prior, Rows
@@ -67,21 +68,9 @@ def sensitivity(fit: Any) -> pd.DataFrame:
     chains, length = fit.effects.lead
     if length < 25:
         raise FitError(f"sensitivity() smooths weights of draws, and {length} in a chain are too few; use draws=1000")
-    kept = [name for name in fit.idata["posterior"].data_vars if not str(name).startswith(("b_", "u_"))]
-    posterior = fit.idata["posterior"].to_dataset()[kept]
-    scalars: dict[str, Array] = {}
-    for name in kept:
-        values = posterior[name]
-        if str(name).startswith("cor_"):
-            a, b = (values[dim].to_numpy() for dim in values.dims[2:])
-            pairs = [(i, j) for i in range(len(a)) for j in range(i)]
-            scalars |= {f"{name}[{b[j]}, {a[i]}]": values.to_numpy()[..., i, j] for i, j in pairs}
-        elif values.ndim == 2:
-            scalars[str(name)] = values.to_numpy()
-        else:
-            labels = values[values.dims[2]].to_numpy()
-            scalars |= {f"{name}[{label}]": values.to_numpy()[..., k] for k, label in enumerate(labels)}
-    moving = {name: draws for name, draws in scalars.items() if np.ptp(draws) > 0 and "_c" not in name.split("[")[0]}
+    moving = {one.key: one.draws for one in every_parameter(fit, "report") if np.ptp(one.draws) > 0}
+    if not moving:
+        raise FitError("nothing was sampled: every parameter is fixed")
     dims = ("chain", "draw")
     tree = xr.DataTree.from_dict(
         {
