@@ -104,7 +104,7 @@ class GroupEffects:
 
         Parameters
         ----------
-        most : numbers that are made at most
+        most : numbers that are taken at most of stored draws; without them, `COMPONENTS` draws are made
         """
         J = len(self.design.group(name).levels)
         if self.is_stored(name):

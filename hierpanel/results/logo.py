@@ -6,7 +6,6 @@ out at each draw, by adaptive quadrature.
 """
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -111,31 +110,9 @@ def compare(fits: Mapping[str, Any], group: Any = None) -> Table:
     FitError
         For fits whose units differ.
     """
-    import arviz_stats
-
     units = _common_labels(fits, group)
     scores = {name: _scores(fit, units) for name, fit in fits.items()}
-    best = np.max([score.elpd_i.values for score in scores.values()], axis=0)  # densities of many rows underflow
-    moved = {
-        name: replace(score, elpd=score.elpd - best.sum(), elpd_i=score.elpd_i - best) for name, score in scores.items()
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        table = arviz_stats.compare(moved, method="stacking", round_to="none")
-    found = Table(
-        {
-            "elpd": [scores[name].elpd for name in table.index],
-            "se": [scores[name].se for name in table.index],
-            "elpd_diff": table["elpd_diff"].to_numpy(float),
-            "se_diff": table["dse"].to_numpy(float),
-            "p_logo": [scores[name].p for name in table.index],
-            "weight": table["weight"].to_numpy(float),
-            "bad_k": [int((scores[name].pareto_k > scores[name].good_k).sum()) for name in table.index],
-        },
-        index=np.array(table.index, dtype=object),
-    )
-    found.columns.name = f"LOGO: a new {units.name}"
-    return found
+    return loo.ranked(scores, "p_logo", f"LOGO: a new {units.name}")
 
 
 # Units -------------------------------------------------------------------------------------------------------------

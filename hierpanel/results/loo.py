@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -220,26 +221,33 @@ def compare(fits: Mapping[str, Any], by: str = "loo", group: str | None = None) 
         from hierpanel.results import logo
 
         return logo.compare(fits, group)
+    return ranked({name: fit.loo() for name, fit in fits.items()}, "p_loo", "LOO: a new row of a known unit")
+
+
+def ranked(scores: Mapping[str, Any], p: str, corner: str) -> Table:
+    """Return a table of ArviZ's scores of the same rows, or units, best first; `p` names its effective parameters."""
     import arviz_stats
 
-    scores = {name: fit.loo() for name, fit in fits.items()}
+    best = np.max([score.elpd_i.values for score in scores.values()], axis=0)  # densities of many rows underflow
+    moved = {
+        name: replace(score, elpd=score.elpd - best.sum(), elpd_i=score.elpd_i - best) for name, score in scores.items()
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        table = arviz_stats.compare(scores, method="stacking", round_to="none")
+        table = arviz_stats.compare(moved, method="stacking", round_to="none")
     found = Table(
         {
-            "elpd": table["elpd"].astype(float),
-            "se": table["se"].astype(float),
-            "elpd_diff": table["elpd_diff"].astype(float),
-            "se_diff": table["dse"].astype(float),
-            "p_loo": table["p"].astype(float),
-            "weight": table["weight"].astype(float),
+            "elpd": [scores[name].elpd for name in table.index],
+            "se": [scores[name].se for name in table.index],
+            "elpd_diff": table["elpd_diff"].to_numpy(float),
+            "se_diff": table["dse"].to_numpy(float),
+            p: [scores[name].p for name in table.index],
+            "weight": table["weight"].to_numpy(float),
             "bad_k": [int((scores[name].pareto_k > scores[name].good_k).sum()) for name in table.index],
         },
-        index=table.index,
+        index=np.array(table.index, dtype=object),
     )
-    found.index.name = None
-    found.columns.name = "LOO: a new row of a known unit"
+    found.columns.name = corner
     return found
 
 
