@@ -8,10 +8,9 @@ from typing import Any
 import pandas as pd
 
 from hierpanel.data.frame import column_names, to_table
-from hierpanel.data.within import demean
+from hierpanel.data.within import constant_within
 from hierpanel.errors import FormulaError
 from hierpanel.formula import Formula, parse
-from hierpanel.formula.rank import COLLINEAR
 from hierpanel.formula.terms import Block, Group
 from hierpanel.model import Model, caller_scope, split_options, with_inherited
 from hierpanel.results.fit import Fit
@@ -144,10 +143,7 @@ def _with(formula: Formula, group: str, block: Block) -> Formula:
 
 def _without_variation(model: Model, group: str) -> list[int]:
     """The terms of the formula all of whose columns are constant within every unit."""
-    X = model.design.X
-    left = demean(X, [model.design.group(group).codes])
-    total = ((X - X.mean(axis=0)) ** 2).sum(axis=0) ** 0.5
-    gone = (left**2).sum(axis=0) ** 0.5 <= COLLINEAR * total
+    gone = constant_within(model.design.X, [model.design.group(group).codes])
     places = sorted({place for place in model.term_of if place >= 0})
     return [place for place in places if all(g for g, own in zip(gone, model.term_of, strict=True) if own == place)]
 

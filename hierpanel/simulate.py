@@ -1,7 +1,6 @@
 """A formula and the values of its parameters come in; a panel that was drawn from them goes out, ready to be fitted."""
 
-import difflib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from hierpanel.data.design import GroupDesign
 from hierpanel.errors import DataError, FormulaError, HierpanelError, PriorError
 from hierpanel.formula import Formula, parse, syntax, words
 from hierpanel.model import Model, caller_scope
+from hierpanel.results.spelling import did_you_mean
 from hierpanel.spec import Family, Rows
 from hierpanel.spec.priors import is_number
 
@@ -222,8 +222,8 @@ def _kinds(
     made = [name for name in kinds if name != outcome]
     for name in regressors:
         if name not in made:
-            listed = ", ".join(made) or "none"
-            raise DataError(f"regressors= names {name!r}{_nearest(name, made)}; the columns of this formula: {listed}")
+            listed, hint = ", ".join(made) or "none", did_you_mean(name, made, repr)
+            raise DataError(f"regressors= names {name!r}{hint}; the columns of this formula: {listed}")
     for name in factors:
         if isinstance(kinds.get(name), str):
             raise DataError(
@@ -265,7 +265,7 @@ def _parameters(model: Model, params: Mapping[str, Any]) -> dict[str, Any]:
     whole |= {f"sd_{group.name}[{coef}]": f"sd_{group.name}" for group in design.groups for coef in group.coefs}
     for key in params:
         if key not in (*known, *whole.values()):
-            near = _nearest(key, [*known, *whole.values()])
+            near = did_you_mean(key, [*known, *whole.values()], repr)
             raise PriorError(f"there is no parameter {key!r} in this model{near}; those are: {', '.join(known)}")
     values: dict[str, Any] = {}
     for key in known:
@@ -320,8 +320,3 @@ def _recursion(own: Array, rho: Mapping[int, float], draw: Callable[[Array], Arr
 
 def _is_whole(value: Any, least: float) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= least)
-
-
-def _nearest(name: Any, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(str(name), known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

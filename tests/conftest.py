@@ -1,10 +1,12 @@
-"""Fits that the tests share: a few that are sampled once, and `made`, which dresses invented draws as a `Fit`."""
+"""What tests share: a table, fits that are sampled once, and `made`, which dresses invented draws as a `Fit`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -20,6 +22,47 @@ mpl.use("Agg")
 def made() -> Callable[..., Fit]:
     """A function (formula, data, **options) → Fit whose draws are invented: right names, dims and relations."""
     return _made
+
+
+@pytest.fixture(scope="module")
+def readable(made: Callable[..., Fit]) -> Callable[..., Fit]:
+    """As `made`, but with the table that it was read from, so that other rows can be coded."""
+
+    known: dict[Any, tuple[Any, Fit]] = {}
+
+    def readable(formula: str, data: Any, **options: Any) -> Fit:
+        key = formula, id(data), repr(options)  # the table is kept beside the fit, so that no other has its id
+        if key not in known:
+            of_model = {name: value for name, value in options.items() if name not in ("seed", "chains", "draws")}
+            model = hp.Model(formula, data, **{"env": {}, **of_model})
+            fit = made(formula, data, **options)
+            known[key] = data, replace(fit, source=model.source, coder=model.coder)
+        return known[key][1]
+
+    return readable
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    """Sixty rows of six units g, crossed with five of h: x, z and weights w, and outcomes y, hit and count."""
+    rng = np.random.default_rng(2)
+    n = 60
+    df = pd.DataFrame({"x": rng.normal(3, 1, n), "z": rng.normal(size=n), "g": np.repeat(list("abcdef"), 10)})
+    df["h"] = np.tile(np.arange(5), 12)
+    df["y"] = 1 + df["x"] + rng.normal(size=n)
+    df["hit"] = rng.integers(0, 2, n)
+    df["count"] = rng.poisson(3, n)
+    df["w"] = rng.uniform(0.5, 2, n)
+    return df
+
+
+@pytest.fixture
+def closed() -> Iterator[None]:
+    """Close the figures that a test leaves open."""
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
 
 
 @pytest.fixture(scope="session")

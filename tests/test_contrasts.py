@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-import xarray as xr
 from scipy import integrate, special, stats
 
 import hierpanel as hp
 from hierpanel.results import contrasts, predict
-from hierpanel.results.fit import Fit, with_idata
+from hierpanel.results.fit import Fit
+from tests.helpers import summary, with_draws
 
 Array = np.ndarray
 Made = Callable[..., Fit]
@@ -25,24 +25,6 @@ Readable = Callable[..., Fit]
 REFERENCE = json.loads((Path(__file__).parent / "reference/marginaleffects.json").read_text())
 NUMBERS = ["mean", "sd", "lower", "upper"]
 PANEL = ("g", "t")
-
-
-@pytest.fixture(scope="module")
-def readable(made: Made) -> Readable:
-    """As `made`, but with the table that it was read from, so that other rows can be coded."""
-
-    known: dict[Any, tuple[Any, Fit]] = {}
-
-    def readable(formula: str, data: Any, **options: Any) -> Fit:
-        key = formula, id(data), repr(options)  # the table is kept beside the fit, so that no other has its id
-        if key not in known:
-            of_model = {name: value for name, value in options.items() if name not in ("seed", "chains", "draws")}
-            model = hp.Model(formula, data, **{"env": {}, **of_model})
-            fit = made(formula, data, **options)
-            known[key] = data, replace(fit, source=model.source, coder=model.coder)
-        return known[key][1]
-
-    return readable
 
 
 @pytest.fixture(scope="module")
@@ -67,22 +49,6 @@ def table() -> pd.DataFrame:
             "size": rng.integers(4, 9, n),
         }
     )
-
-
-def with_draws(fit: Fit, **values: Any) -> Fit:
-    """Replace draws of some variables."""
-    posterior = fit.idata["posterior"].to_dataset()
-    for name, value in values.items():
-        posterior[name] = (posterior[name].dims, np.broadcast_to(value, posterior[name].shape))
-    groups = {name: node.to_dataset() for name, node in fit.idata.children.items()} | {"posterior": posterior}
-    return with_idata(fit, xr.DataTree.from_dict(groups))
-
-
-def summary(draws: Any, prob: float = 0.95) -> list[float]:
-    """Mean, sd, lower and upper of the draws of one number."""
-    flat = np.asarray(draws, dtype=float).ravel()
-    half = (1 - prob) / 2
-    return [flat.mean(), flat.std(ddof=1), *np.quantile(flat, [half, 1 - half])]
 
 
 INVERSE: dict[str, Callable[[Array], Array]] = {

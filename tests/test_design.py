@@ -11,7 +11,7 @@ import pytest
 
 import hierpanel as hp
 from hierpanel.data.design import RESERVED, Design, GroupDesign
-from hierpanel.data.within import demean
+from hierpanel.data.within import constant_within, demean
 from hierpanel.errors import DataError, FormulaError
 
 NA = pd.NA
@@ -461,6 +461,15 @@ def test_demeaning_by_two_factors_is_regression_on_their_dummies() -> None:
     left = x - dummies @ np.linalg.lstsq(dummies, x, rcond=None)[0]
     np.testing.assert_allclose(demean(x, [a, b]), left, atol=1e-9)
     np.testing.assert_allclose(demean(x, [a]), x - np.eye(6)[a] @ np.linalg.lstsq(np.eye(6)[a], x, rcond=None)[0])
+
+
+def test_columns_constant_within_units_are_told_from_others_up_to_rounding() -> None:
+    rng = np.random.default_rng(5)
+    codes = np.repeat(np.arange(6), 5)
+    of_unit = rng.normal(size=6)[codes]
+    columns = np.stack([of_unit, np.full(30, 0.1), of_unit * (1 + 1e-15), rng.normal(size=30), of_unit], axis=1)
+    columns[3, 4] += 1e-3
+    assert constant_within(columns, [codes]).tolist() == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,9 @@ from hierpanel.spec import ModelSpec
 
 
 @pytest.fixture(scope="module")
-def table() -> pd.DataFrame:
-    rng = np.random.default_rng(2)
-    n = 60
-    df = pd.DataFrame({"x": rng.normal(3, 1, n), "z": rng.normal(-2, 1, n), "g": np.repeat(list("abcdef"), 10)})
-    df["h"] = np.tile(np.arange(5), 12)
-    df["y"] = 1 + df["x"] + rng.normal(size=n)
-    df["hit"] = rng.integers(0, 2, n)
-    df["count"] = rng.poisson(3, n)
-    df["w"] = rng.uniform(0.5, 2, n)
-    return df
+def table(table: pd.DataFrame) -> pd.DataFrame:
+    """The mean of z is negative."""
+    return table.assign(z=table["z"] - 2)
 
 
 def spec_of(formula: str, data: pd.DataFrame, **options: Any) -> ModelSpec:

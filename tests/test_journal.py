@@ -40,18 +40,6 @@ def fits(wages: pd.DataFrame) -> dict[str, Fit]:
 
 
 @pytest.fixture(scope="module")
-def table() -> pd.DataFrame:
-    rng = np.random.default_rng(2)
-    n = 60
-    df = pd.DataFrame({"x": rng.normal(3, 1, n), "z": rng.normal(size=n), "g": np.repeat(list("abcdef"), 10)})
-    df["h"] = np.tile(np.arange(5), 12)
-    df["y"] = 1 + df["x"] + rng.normal(size=n)
-    df["hit"] = rng.integers(0, 2, n)
-    df["count"] = rng.poisson(3, n)
-    return df
-
-
-@pytest.fixture(scope="module")
 def classical(wages: pd.DataFrame) -> dict[str, Any]:
     """The same regressions by statsmodels and linearmodels."""
     import statsmodels.formula.api as smf

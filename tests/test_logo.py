@@ -418,8 +418,8 @@ def test_classes_in_schools_are_integrated_as_on_a_grid(name: str, parameters: d
 def caught(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
     """Densities (S, J) of units at each draw, as they are smoothed."""
     found: list[Array] = []
-    smoothed = module._smoothed
-    monkeypatch.setattr(module, "_smoothed", lambda values, *rest: found.append(values) or smoothed(values, *rest))
+    smoothed = loo.smoothed
+    monkeypatch.setattr(loo, "smoothed", lambda values, *rest: found.append(values[0]) or smoothed(values, *rest))
     return found
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,7 @@ from hierpanel.results import unpooled
 from hierpanel.results.fit import Fit
 
 Made = Callable[..., Fit]
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("closed")
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +171,20 @@ def test_many_units_are_thinned_evenly_ends_included(made: Made) -> None:
     assert (shown[0], shown[-1]) == (numbers.index[0], numbers.index[-1])
     assert ax.get_ylabel() == "worker (60 of 545)"
     assert len(arrows(fit.plot.shrinkage("worker", max_units=7))) == 7
+
+
+def test_dollars_in_names_are_no_mathematics(made: Made, table: pd.DataFrame) -> None:
+    of_income = table.assign(g="$" + table["g"] + "^$").rename(columns={"g": "$g", "x": "$x^"})
+    ax = made("y ~ `$x^` + (`$x^` | `$g`)", of_income, draws=20).plot.shrinkage("$g", "$x^")
+    ax.figure.canvas.draw()
+    texts = [ax.get_xlabel(), ax.get_ylabel(), ax.get_title(loc="left"), *(t.get_text() for t in ax.get_yticklabels())]
+    assert all(r"\$" in text and not re.search(r"(?<!\\)\$", text) for text in texts)
+
+
+def test_a_factor_may_have_the_name_of_a_column_of_the_table(made: Made, table: pd.DataFrame) -> None:
+    ax = made("y ~ (1 | own)", table.rename(columns={"g": "own"}), draws=20).plot.shrinkage("own")
+    own = ax.collections[0].get_offsets()[:, 0]
+    assert (np.diff(own) > 0).all()
 
 
 @pytest.mark.parametrize("units", [2, 6, 18, 50])

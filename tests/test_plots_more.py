@@ -7,7 +7,7 @@ Images are compared with tests/baseline/*.png, which were drawn from invented dr
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,11 @@ from PIL import Image
 import hierpanel as hp
 from hierpanel.results import plot_chains, plot_marks, plot_ppc, plot_style
 from hierpanel.results.fit import Fit
+from hierpanel.results.thinning import evenly
 
 Made = Callable[..., Fit]
+pytestmark = pytest.mark.usefixtures("closed")
 BASELINE = Path(__file__).parent / "baseline"
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -332,7 +328,7 @@ def test_replicates_are_the_responses_that_predict_draws(memory: float, table: p
     assert plot_ppc.replicates(fit, 7).shape == (7, 72)
     small = plot_ppc.thinned(fit, 50)
     assert small.effects.lead == (4, 13)
-    np.testing.assert_array_equal(small.draws("beta"), fit.draws("beta")[:, plot_style.evenly(250, 13)])
+    np.testing.assert_array_equal(small.draws("beta"), fit.draws("beta")[:, evenly(250, 13)])
 
 
 @pytest.mark.parametrize("family", ["gaussian", "student_t", "bernoulli", "binomial", "poisson", "negative_binomial"])

@@ -446,6 +446,17 @@ def test_the_posterior_mean_lies_between_by_the_reliability() -> None:
     assert ((found["mean"] - expected).abs() < 0.15 * found["sd"]).all()
 
 
+def test_rows_that_say_nothing_of_a_unit_have_no_share_in_its_posterior() -> None:
+    none = DATA["unit"] == DATA["unit"].iloc[0]
+    df = DATA.assign(x=DATA["x"].where(~none, 0.0))
+    fit = hp.fit("y ~ z + (0 + x | unit)", df, draws=50, seed=1, progress=False, env={})
+    found = fit.shrinkage("unit", "x")
+    row = found.loc[DATA["unit"].iloc[0]]
+    assert row["reliability"] == 0
+    assert np.isnan(row["own"])
+    assert (found["reliability"].drop(DATA["unit"].iloc[0]) > 0).all()
+
+
 def dense_reliability(fit: Fit, group: str, k: int) -> Array:
     """1 - var(b | rows)/var(b) of each level, with each level's covariance of rows written out."""
     data, w = fit.design.group(group), weights_of(fit)

@@ -21,19 +21,6 @@ Made = Callable[..., Fit]
 
 
 @pytest.fixture(scope="module")
-def table() -> pd.DataFrame:
-    rng = np.random.default_rng(2)
-    n = 60
-    df = pd.DataFrame({"x": rng.normal(3, 1, n), "z": rng.normal(size=n), "g": np.repeat(list("abcdef"), 10)})
-    df["h"] = np.tile(np.arange(5), 12)
-    df["y"] = 1 + df["x"] + rng.normal(size=n)
-    df["hit"] = rng.integers(0, 2, n)
-    df["count"] = rng.poisson(3, n)
-    df["w"] = rng.uniform(0.5, 2, n)
-    return df
-
-
-@pytest.fixture(scope="module")
 def fit(made: Made, table: pd.DataFrame) -> Fit:
     return made("y ~ x + z + (x | g) + (0 + z | h) + (1 | h)", table)
 
@@ -569,6 +556,17 @@ def test_html_is_well_formed_and_escaped(made: Made, table: pd.DataFrame) -> Non
         assert "<b>" not in fragment
     assert fit.summary()._repr_html_() == fit.summary().as_html() == fit._repr_html_()
     assert "3 of 1,000 draws diverged" in fragments[0]
+
+
+def test_latex_has_commands_for_greek_letters_and_no_brackets_after_a_line_break(
+    made: Made, table: pd.DataFrame
+) -> None:
+    named = table.rename(columns={"x": "β", "z": "[z]"})
+    latex = made("y ~ `β` + `[z]` + (`β` | g)", named, draws=20).summary().as_latex()
+    assert not re.search(r"\\\\\n\[", latex)
+    assert "\n{}[z] & " in latex
+    assert "\n$\\beta$ & " in latex
+    assert "sd($\\beta$) & " in latex
 
 
 def test_latex_is_balanced_and_escaped(made: Made, table: pd.DataFrame) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hierpanel.formula.rank import COLLINEAR
+
 # Sweeps over several factors end when a sweep moves a column by less than this share of its length.
 SETTLED = 1e-11
 
@@ -32,3 +34,9 @@ def demean(columns: np.ndarray, codes: Sequence[np.ndarray], sweeps: int = 1000)
         if len(codes) == 1 or (np.linalg.norm(left - before, axis=0) <= SETTLED * length).all():
             break
     return left
+
+
+def constant_within(columns: np.ndarray, codes: Sequence[np.ndarray]) -> np.ndarray:
+    """Return (p,) whether nothing but rounding is left of each column (n, p) by the within transformation."""
+    total = np.linalg.norm(columns - columns.mean(axis=0), axis=0)
+    return np.asarray(np.linalg.norm(demean(columns, codes), axis=0) <= COLLINEAR * total)

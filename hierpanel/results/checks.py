@@ -9,8 +9,11 @@ import pandas as pd
 from hierpanel.compiler.scales import prior_name
 from hierpanel.data.design import Design
 from hierpanel.errors import FitError, PriorError
+from hierpanel.results.effects import covariance_factors
 from hierpanel.results.explain import prior_draws
-from hierpanel.results.predict import Predictor, of_design, row_coordinates
+from hierpanel.results.plot_parameters import every_parameter
+from hierpanel.results.predict import CHUNK, Predictor, of_design, row_coordinates
+from hierpanel.results.thinning import evenly
 from hierpanel.spec import ModelSpec, Prior, Rows
 
 Array = np.ndarray
@@ -24,7 +27,7 @@ def posterior_predictive(fit: Any, draws: int | None, seed: int) -> Any:
     if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
         raise FitError(f"draws is a whole number of 1 or more, not {draws!r}")
     chains, length = found.shape[:2]
-    keep = np.unique(np.linspace(0, length - 1, min(-(-draws // chains), length)).astype(int))
+    keep = evenly(length, -(-draws // chains))
     return found.isel(draw=keep).rename(fit.spec.formula.response)
 
 
@@ -44,22 +47,15 @@ def prior_predictive(spec: ModelSpec, design: Design, draws: int, seed: int) -> 
         eta += (design.X - spec.center) @ found["beta"][0].T
     for group, data in zip(spec.groups, design.groups, strict=True):
         sd, q = found[prior_name("sd", group)][0], len(group.coefs)
-        L = np.broadcast_to(np.eye(q), (draws, q, q))
-        if group.is_correlated:
-            L = np.linalg.cholesky(found[prior_name("cor", group)][0] + 1e-12 * np.eye(q))
-        F = sd[:, :, None] * L
+        F = covariance_factors(sd, found[prior_name("cor", group)][0] if group.is_correlated else None)
         b = np.einsum("sij,jls->ils", F, rng.standard_normal((q, group.levels, draws)))
         for k in range(q):
             eta += (data.Z[:, k] - group.center[k])[:, None] * b[k][data.codes]
     parameters = {name: found[name][0] for name in spec.parameters}
-    values = np.empty_like(eta)
-    for row in range(design.n):
-        one = Rows(
-            np.empty(0),
-            None if design.weights is None else design.weights[row],
-            None if design.trials is None else design.trials[row],
-        )
-        values[row] = spec.family.draw(rng, spec.family.link, eta[row], parameters, one)
+    values, size = np.empty_like(eta), max(1, CHUNK // draws)
+    for start in range(0, design.n, size):
+        some = slice(start, start + size)
+        values[some] = spec.family.draw(rng, spec.family.link, eta[some], parameters, _rows(design, some))
     array = xr.DataArray(values.T[None], dims=("chain", "draw", "row"), name=spec.formula.response)
     return array.assign_coords(chain=[0], draw=np.arange(draws)).assign_coords(row_coordinates(design.index))
 
@@ -72,21 +68,9 @@ def sensitivity(fit: Any) -> pd.DataFrame:
     chains, length = fit.effects.lead
     if length < 25:
         raise FitError(f"sensitivity() smooths weights of draws, and {length} in a chain are too few; use draws=1000")
-    kept = [name for name in fit.idata["posterior"].data_vars if not str(name).startswith(("b_", "u_"))]
-    posterior = fit.idata["posterior"].to_dataset()[kept]
-    scalars: dict[str, Array] = {}
-    for name in kept:
-        values = posterior[name]
-        if str(name).startswith("cor_"):
-            a, b = (values[dim].to_numpy() for dim in values.dims[2:])
-            pairs = [(i, j) for i in range(len(a)) for j in range(i)]
-            scalars |= {f"{name}[{b[j]}, {a[i]}]": values.to_numpy()[..., i, j] for i, j in pairs}
-        elif values.ndim == 2:
-            scalars[str(name)] = values.to_numpy()
-        else:
-            labels = values[values.dims[2]].to_numpy()
-            scalars |= {f"{name}[{label}]": values.to_numpy()[..., k] for k, label in enumerate(labels)}
-    moving = {name: draws for name, draws in scalars.items() if np.ptp(draws) > 0 and "_c" not in name.split("[")[0]}
+    moving = {one.key: one.draws for one in every_parameter(fit, "report") if np.ptp(one.draws) > 0}
+    if not moving:
+        raise FitError("nothing was sampled: every parameter is fixed")
     dims = ("chain", "draw")
     tree = xr.DataTree.from_dict(
         {
@@ -133,10 +117,11 @@ def _log_likelihood(fit: Any) -> Array:
     parameters = {name: fit.draws(name).reshape(-1) for name in spec.parameters}
     total = np.zeros(predictor.size)
     for places, eta in predictor.chunks():
-        rows = Rows(
-            design.y[places][:, None],
-            None if design.weights is None else design.weights[places][:, None],
-            None if design.trials is None else design.trials[places][:, None],
-        )
-        total += spec.family.log_density(spec.family.link, eta, parameters, rows).sum(axis=0)
+        total += spec.family.log_density(spec.family.link, eta, parameters, _rows(design, places)).sum(axis=0)
     return total
+
+
+def _rows(design: Design, places: slice | Array) -> Rows:
+    """The rows at some places, as columns (m, 1) beside draws (m, S)."""
+    weights, trials = (None if a is None else a[places, None] for a in (design.weights, design.trials))
+    return Rows(design.y[places, None], weights, trials)

@@ -1,6 +1,5 @@
 """A table and the names of its unit and time come in; a `PanelDescription` goes out, which prints as text and HTML."""
 
-import difflib
 import html
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ import pandas as pd
 
 from hierpanel.data.panel import as_table, panel_of
 from hierpanel.errors import DataError
+from hierpanel.results.spelling import did_you_mean
 from hierpanel.results.summary import WIDTH, number
 
 Array = np.ndarray
@@ -175,9 +175,8 @@ def _asked(table: pd.DataFrame, columns: str | Iterable[str] | None, panel: tupl
     names = [columns] if isinstance(columns, str) else list(dict.fromkeys(map(str, columns)))
     for name in names:
         if name not in known:
-            hint = "".join(f" (did you mean {near}?)" for near in difflib.get_close_matches(name, known, n=1))
             listed = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
-            raise DataError(f"there is no column {name!r}{hint}; the columns are: {listed}")
+            raise DataError(f"there is no column {name!r}{did_you_mean(name, known)}; the columns are: {listed}")
     return names
 
 

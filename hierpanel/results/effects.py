@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hierpanel.compiler import marginal as route
+from hierpanel.compiler.blocks import root
 from hierpanel.compiler.marginal import Marginal
 from hierpanel.compiler.scales import fixed_column, prior_name, uncentre
 from hierpanel.data.design import Design
@@ -19,6 +20,7 @@ from hierpanel.data.moments import moments
 from hierpanel.errors import DataError, FitError
 from hierpanel.inference import effects
 from hierpanel.results import tables
+from hierpanel.results.thinning import evenly
 from hierpanel.spec import GroupSpec, ModelSpec
 
 Array = np.ndarray
@@ -27,6 +29,18 @@ Array = np.ndarray
 COMPONENTS = 400
 # Levels that are worked on together.
 LEVELS = 2048
+
+
+def covariance_factors(sd: Array, cor: Array | None) -> Array:
+    """Return F (S, q, q), lower triangular, with F F' the covariance of a unit's effects.
+
+    Parameters
+    ----------
+    sd : (S, q); cor : (S, q, q) correlations, or None where the effects are independent
+    """
+    if cor is None:
+        return np.asarray(sd[:, :, None] * np.eye(sd.shape[1]))
+    return np.asarray(sd[:, :, None] * root(cor).swapaxes(1, 2))
 
 
 @dataclass(frozen=True)
@@ -90,12 +104,12 @@ class GroupEffects:
 
         Parameters
         ----------
-        most : numbers that are made at most
+        most : numbers that are taken at most of stored draws; without them, `COMPONENTS` draws are made
         """
         J = len(self.design.group(name).levels)
         if self.is_stored(name):
             b = self.idata["posterior"][f"b_{name}"].values[..., column].reshape(-1, J)
-            return np.asarray(b[np.unique(np.linspace(0, len(b) - 1, max(min(len(b), most // J), 2)).astype(int))])
+            return np.asarray(b[evenly(len(b), max(most // J, 2))])
         rng = np.random.default_rng(self._state.seed)
         parts = []
         for mean, covariance in self._components(name):
@@ -154,8 +168,7 @@ class GroupEffects:
 
     @property
     def _thinned(self) -> Array:
-        size = len(self._state.psi)
-        return np.unique(np.linspace(0, size - 1, min(size, COMPONENTS)).astype(int))
+        return evenly(len(self._state.psi), COMPONENTS)
 
     def _components(self, name: str) -> Any:
         """Yield means (S, levels, q) and covariances (S, levels, q, q) of the mixture, some levels at a time."""

@@ -15,7 +15,6 @@ from hierpanel.data.reading import Coder, Source
 from hierpanel.errors import FitError, FormulaError
 from hierpanel.formula import Formula, namespace
 from hierpanel.formula.update import changed
-from hierpanel.inference.diagnostics import diagnose
 from hierpanel.results import evidence, health, loo, store, tables
 from hierpanel.results.effects import GroupEffects
 from hierpanel.results.health import Diagnostics, diagnostics
@@ -233,9 +232,8 @@ class Fit(StatsmodelsWords, PanelAnswers, Predictions, Protocol):
         """
         draws = self.stored_draws()
         scalars = health.scalars(self.spec, draws)
-        bulk = diagnose(scalars)[0] if scalars.shape[2] else np.full(1, np.nan)
         size = scalars.shape[0] * scalars.shape[1]
-        efficiency = 1.0 if np.isnan(bulk).all() else float(min(np.nanmean(bulk) / size, 1.0))
+        efficiency = loo.efficiency_of(scalars, size)
         if self.method == "marginal":
             psi = self.idata["sample_stats"]["psi"].values.reshape(size, -1)
             return loo.loo_given_psi(self.effects.marginal, self.spec, self.design, psi, efficiency)

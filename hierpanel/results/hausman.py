@@ -10,7 +10,7 @@ import numbers
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ import pandas as pd
 from hierpanel.compiler import marginal as route
 from hierpanel.compiler.scales import partial_correlations, partial_name, prior_name
 from hierpanel.data.moments import moments
+from hierpanel.data.within import constant_within
 from hierpanel.errors import FitError
 from hierpanel.formula import words
 from hierpanel.results import tables
@@ -27,6 +28,17 @@ Array = np.ndarray
 
 # A difference below this many sds of the response for one sd of the regressor counts as none, unless stated.
 ROPE = 0.1
+
+
+class Pair(NamedTuple):
+    """Places of a regressor's coefficients: of between(x), and of within(x) or of x itself (``beside``).
+
+    Beside x itself, the coefficient of between(x) is the difference already.
+    """
+
+    between: int
+    own: int
+    beside: bool
 
 
 @dataclass(frozen=True)
@@ -86,10 +98,9 @@ def fixed_or_random(
         raise FitError(_remedy(fit))
     names = list(found)
     C = np.zeros((len(found), len(fit.spec.coefs)))
-    for row, (within, between) in enumerate(found.values()):
-        C[row, between] = 1.0
-        if within is not None:
-            C[row, within] = -1.0
+    for row, pair in enumerate(found.values()):
+        C[row, pair.own] = 0.0 if pair.beside else -1.0
+        C[row, pair.between] = 1.0
     beta = fit.draws("beta")
     difference = beta @ C.T
     ropes = _ropes(fit, found, rope)
@@ -97,15 +108,14 @@ def fixed_or_random(
     plain = tables.summarise(difference, pd.Index(names, name="regressor"), prob)
     table = pd.DataFrame(
         {
-            "within": [_coefficient(mean, fit.spec, pair) for pair in found.values()],
-            "between": [mean[between] if within is not None else np.nan for within, between in found.values()],
+            "within": [mean[pair.own] for pair in found.values()],
+            "between": [mean[pair.between] + pair.beside * mean[pair.own] for pair in found.values()],
             **{column: plain[column] for column in ("mean", "sd", "lower", "upper", "p_pos")},
             "rope": ropes,
             "p_rope": (np.abs(difference) < ropes).mean(axis=(0, 1)),
         },
         index=plain.index,
     )
-    table["between"] = table["between"].fillna(table["within"] + table["mean"])
     table.columns.name = f"{100 * prob:g} % equal-tailed"
     statistic, values = _wald(fit, C, at)
     from scipy import stats
@@ -115,18 +125,15 @@ def fixed_or_random(
     return FixedOrRandom(table, statistic, len(found), p, values, verdict, limits)
 
 
-def _pairs(spec: ModelSpec) -> dict[str, tuple[int | None, int]]:
-    """Regressor → places of its within and between coefficients; None where x itself stands beside between(x).
-
-    With x itself, the coefficient of between(x) is the difference already.
-    """
+def _pairs(spec: ModelSpec) -> dict[str, Pair]:
+    """Regressor → its pair, for those with both a within and a between coefficient."""
     texts = spec.formula.column_expressions()[1:]
     used = [word for text in texts for word in words.words_in(text) if word.kind == "between"]
     if any(word.kind == words.INITIAL for text in texts for word in words.words_in(text)):  # it adds unit means
         plain = [term[0] for term in spec.formula.terms if len(term) == 1 and not words.words_in(term[0])]
         used += [word for text in plain for word in words.words_in(f"between({text})")]
     several = len({word.by for word in used}) > 1
-    found: dict[str, tuple[int | None, int]] = {}
+    found: dict[str, Pair] = {}
     for place, name in enumerate(spec.coefs):
         word = max(
             (w for w in used if name.startswith(words.column(w))), key=lambda w: len(words.column(w)), default=None
@@ -136,44 +143,22 @@ def _pairs(spec: ModelSpec) -> dict[str, tuple[int | None, int]]:
         tail, inner = name[len(words.column(word)) :], word.inner.replace("`", "")
         label = f"{inner}, by={word.by}{tail}" if several and word.by is not None else inner + tail
         within = "within" + name.removeprefix("between")
-        if within in spec.coefs:
-            found[label] = spec.coefs.index(within), place
-        elif inner + tail in spec.coefs:
-            found[label] = None, place
+        own = next((other for other in (within, inner + tail) if other in spec.coefs), None)
+        if own is not None:
+            found[label] = Pair(place, spec.coefs.index(own), own != within)
     return found
 
 
-def _coefficient(mean: Array, spec: ModelSpec, pair: tuple[int | None, int]) -> float:
-    return float(mean[pair[0] if pair[0] is not None else _plain(spec, pair[1])])
-
-
-def _plain(spec: ModelSpec, between: int) -> int:
-    """The place of x, beside whose coefficient between(x) stands."""
-    name = spec.coefs[between]
-    return next(k for k, other in enumerate(spec.coefs) if _is_mean_of(name, other))
-
-
-def _is_mean_of(name: str, other: str) -> bool:
-    """Whether a column is called between(other), with a level or another column's name behind it, or by= inside."""
-    for cut in range(len(other), 0, -1):
-        inner, tail = other[:cut], other[cut:]
-        if name.startswith(f"between({inner}") and name.endswith(f"){tail}"):
-            middle = name[len(f"between({inner}") : len(name) - len(f"){tail}")]
-            if middle == "" or middle.startswith(", by="):
-                return True
-    return False
-
-
-def _ropes(fit: Any, found: Mapping[str, Any], rope: Any) -> Array:
+def _ropes(fit: Any, found: Mapping[str, Pair], rope: Any) -> Array:
     if isinstance(rope, Mapping):
         unknown = sorted(set(rope) - set(found))
         if unknown:
             raise FitError(f"rope= names {unknown[0]!r}, which is not compared; compared are: {', '.join(found)}")
     X, ropes = fit.design.X, []
-    for name, (within, between) in found.items():
+    for name, pair in found.items():
         given = rope.get(name) if isinstance(rope, Mapping) else rope
         if given is None:
-            x = X[:, _plain(fit.spec, between)] if within is None else X[:, within] + X[:, between]
+            x = X[:, pair.own] + (0.0 if pair.beside else X[:, pair.between])
             given = ROPE * fit.spec.scale / x.std()
         if not isinstance(given, numbers.Real) or isinstance(given, bool) or not float(given) > 0:
             raise FitError(f"rope is the largest difference that counts as none, a positive number, not {given!r}")
@@ -293,8 +278,4 @@ def _varies(fit: Any, text: str, unit: str) -> bool:
     if codes is None:
         codes = next((group.codes for group in fit.design.groups if group.name == unit), None)
     columns = [k for k, name in enumerate(fit.spec.coefs) if name == text or name.startswith(f"{text}[")]
-    if codes is None or not columns:
-        return False
-    first = np.zeros(int(codes.max()) + 1, dtype=int)
-    first[codes[::-1]] = np.arange(len(codes))[::-1]
-    return bool((fit.design.X[:, columns] != fit.design.X[first[codes]][:, columns]).any())
+    return codes is not None and bool(columns) and not constant_within(fit.design.X[:, columns], [codes]).all()

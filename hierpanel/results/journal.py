@@ -13,8 +13,8 @@ import pandas as pd
 
 from hierpanel.errors import FitError
 from hierpanel.results import tables
-from hierpanel.results.columns import CONSTANT, FACTS, PARAMETERS, STATS, Cells, Column, Entry, canonical, read
 from hierpanel.results.fit import Fit
+from hierpanel.results.journal_columns import CONSTANT, FACTS, PARAMETERS, STATS, Cells, Column, Entry, canonical, read
 from hierpanel.results.journal_table import JournalTable, Row
 from hierpanel.results.summary import number
 

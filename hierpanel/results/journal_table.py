@@ -11,14 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from hierpanel.errors import FileError
-from hierpanel.results import store
-from hierpanel.results.equation import GREEK
+from hierpanel.results import latex, store
 
 Row = tuple[str, tuple[str, ...]]
-_LATEX = {letter: f"${command}$" for letter, command in GREEK.items()} | {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
-    "^": r"\^{}", "~": r"\~{}", "<": "$<$", ">": "$>$", "|": "$|$", "²": "$^2$", "∞": r"$\infty$", "×": r"$\times$",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,20 +91,19 @@ class JournalTable:
         """Return the table as a LaTeX float, which needs booktabs."""
         count = len(self.responses)
         lines = [r"\begin{table}[htbp]", r"\centering"]
-        lines += [rf"\caption{{{_latex(self.title)}}}"] if self.title else []
+        lines += [rf"\caption{{{latex.escaped(self.title)}}}"] if self.title else []
         lines += [rf"\begin{{tabular}}{{l{'c' * count}}}", r"\toprule"]
         if self._response:
-            lines.append(rf" & \multicolumn{{{count}}}{{c}}{{{_latex(self._response)}}} \\")
+            lines.append(rf" & \multicolumn{{{count}}}{{c}}{{{latex.escaped(self._response)}}} \\")
             lines.append(rf"\cmidrule(lr){{2-{count + 1}}}")
-        lines += [" & ".join(["", *map(_latex, heads)]) + r" \\" for heads in self._heads]
+        lines += [latex.row("", *map(latex.escaped, heads)) for heads in self._heads]
         for block in self.blocks:
             lines.append(r"\midrule")
             for label, cells in block:
-                guard = "{}" if label.startswith(("[", "*")) else ""  # which \\ would take for its own
-                lines.append(guard + " & ".join([_latex(label), *map(_latex_cell, cells)]) + r" \\")
+                lines.append(latex.row(latex.escaped(label), *map(_latex_cell, cells)))
         lines += [r"\bottomrule", r"\end{tabular}", "", r"\medskip", r"\begin{minipage}{\linewidth}\footnotesize"]
         return "\n".join(
-            [*lines, rf"\textit{{Notes:}} {_latex(' '.join(self.notes))}", r"\end{minipage}", r"\end{table}"]
+            [*lines, rf"\textit{{Notes:}} {latex.escaped(' '.join(self.notes))}", r"\end{minipage}", r"\end{table}"]
         )
 
     def as_markdown(self) -> str:
@@ -149,15 +143,11 @@ class JournalTable:
         return [line for line in (numbers, self.names, () if self._response else self.responses) if line]
 
 
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
 def _latex_cell(text: str) -> str:
     """A cell whose stars take no room, so that the number stays in the middle, and whose minus is one."""
     plain = text.rstrip("*")
     stars = rf"\rlap{{$^{{{text[len(plain) :]}}}$}}" if plain != text else ""
-    return re.sub(r"(?<![\w)])-(?=[\d$])", "$-$", _latex(plain)) + stars
+    return re.sub(r"(?<![\w)])-(?=[\d$])", "$-$", latex.escaped(plain)) + stars
 
 
 def _markdown(text: str) -> str:

@@ -6,7 +6,6 @@ out at each draw, by adaptive quadrature.
 """
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,12 +16,12 @@ import pandas as pd
 
 from hierpanel.compiler import marginal as route
 from hierpanel.compiler import scales, unit_density, unit_quadrature
-from hierpanel.compiler.blocks import root
 from hierpanel.compiler.unit_density import Units
 from hierpanel.errors import FitError, RouteError
-from hierpanel.inference.diagnostics import diagnose
 from hierpanel.results import loo
+from hierpanel.results.effects import covariance_factors
 from hierpanel.results.tables import Table
+from hierpanel.results.thinning import evenly
 from hierpanel.spec import Family, Rows
 
 Array = np.ndarray
@@ -111,31 +110,9 @@ def compare(fits: Mapping[str, Any], group: Any = None) -> Table:
     FitError
         For fits whose units differ.
     """
-    import arviz_stats
-
     units = _common_labels(fits, group)
     scores = {name: _scores(fit, units) for name, fit in fits.items()}
-    best = np.max([score.elpd_i.values for score in scores.values()], axis=0)  # densities of many rows underflow
-    moved = {
-        name: replace(score, elpd=score.elpd - best.sum(), elpd_i=score.elpd_i - best) for name, score in scores.items()
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        table = arviz_stats.compare(moved, method="stacking", round_to="none")
-    found = Table(
-        {
-            "elpd": [scores[name].elpd for name in table.index],
-            "se": [scores[name].se for name in table.index],
-            "elpd_diff": table["elpd_diff"].to_numpy(float),
-            "se_diff": table["dse"].to_numpy(float),
-            "p_logo": [scores[name].p for name in table.index],
-            "weight": table["weight"].to_numpy(float),
-            "bad_k": [int((scores[name].pareto_k > scores[name].good_k).sum()) for name in table.index],
-        },
-        index=np.array(table.index, dtype=object),
-    )
-    found.columns.name = f"LOGO: a new {units.name}"
-    return found
+    return loo.ranked(scores, "p_logo", f"LOGO: a new {units.name}")
 
 
 # Units -------------------------------------------------------------------------------------------------------------
@@ -206,9 +183,8 @@ def _scores(fit: Any, labels: Labels) -> Any:
         bad = np.flatnonzero(~np.isfinite(values).all(axis=0))
         raise FitError(f"log p(y) of {labels.name} {labels.levels[bad[0]]} is not finite at some draws")
     names = [name for name in scales.dims_of(fit.spec) if not name.startswith("b_") and name in fit.idata["posterior"]]
-    bulk = diagnose(np.concatenate([fit.draws(name).reshape(chains, length, -1) for name in names], axis=2))[0]
-    effective = size if np.isnan(bulk).all() else float(np.nanmean(bulk))
-    return _smoothed(values, fitted, min(effective / len(values), 1.0), labels)
+    scalars = np.concatenate([fit.draws(name).reshape(chains, length, -1) for name in names], axis=2)
+    return _by_unit(loo.smoothed(values[None], loo.efficiency_of(scalars, len(values)), fitted), labels)
 
 
 def _refuse(fit: Any, labels: Labels) -> None:
@@ -304,8 +280,7 @@ def _thinned(fit: Any, bounds: tuple[int, int], affordable: float) -> Array:
     """Return the places of evenly spaced draws."""
     most, fewest = bounds
     size = fit.effects.lead[0] * fit.effects.lead[1]
-    wanted = min(size, int(np.clip(affordable, fewest, most)))
-    return np.unique(np.linspace(0, size - 1, wanted).astype(int))
+    return evenly(size, int(np.clip(affordable, fewest, most)))
 
 
 def _factors(fit: Any, keep: Array) -> list[Array]:
@@ -314,10 +289,8 @@ def _factors(fit: Any, keep: Array) -> list[Array]:
     for group in fit.spec.groups:
         q = len(group.coefs)
         sd = fit.draws(scales.prior_name("sd", group)).reshape(-1, q)[keep]
-        cor = np.broadcast_to(np.eye(q), (len(keep), q, q))
-        if group.is_correlated:
-            cor = fit.draws(scales.prior_name("cor", group)).reshape(-1, q, q)[keep]
-        found.append(np.moveaxis(sd[:, :, None] * root(cor).swapaxes(1, 2), 0, 2))
+        cor = fit.draws(scales.prior_name("cor", group)).reshape(-1, q, q)[keep] if group.is_correlated else None
+        found.append(np.moveaxis(covariance_factors(sd, cor), 0, 2))
     return found
 
 
@@ -329,19 +302,12 @@ def _effects(fit: Any, name: str, keep: Array) -> Array:
     return np.concatenate([part.reshape(-1, *part.shape[2:])[None, keep] for part in parts], axis=2)
 
 
-def _smoothed(values: Array, fitted: Array, efficiency: float, labels: Labels) -> Any:
-    """Return ArviZ's scores from log p(y_j | y_-j, parameters) (S, J), and with the unit left in (J,)."""
-    import arviz_stats
+def _by_unit(scores: Any, labels: Labels) -> Any:
+    """Return ArviZ's scores with the labels of units."""
     import xarray as xr
 
-    likelihood = xr.Dataset({"y": (("chain", "draw", "unit"), values[None])})
-    tree = xr.DataTree.from_dict({"posterior": likelihood.isel(unit=0), "log_likelihood": likelihood})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its warning on Pareto k is told in the result, with counts
-        scores = arviz_stats.loo(tree, pointwise=True, reff=efficiency)
     J = len(labels.levels)
-    scores.n_data_points, scores.p = J, float(fitted.sum() - scores.elpd_i.sum())
-    scores.se = float(np.sqrt(J * scores.elpd_i.var(ddof=1)))
+    scores.n_data_points, scores.se = J, float(np.sqrt(J * scores.elpd_i.var(ddof=1)))
     for part in ("elpd_i", "pareto_k"):
         scores[part] = xr.DataArray(scores[part].values, {labels.name: labels.levels}, (labels.name,), part)
     scores._kind = "logo"

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from hierpanel.compiler.marginal import Marginal
 from hierpanel.compiler.predictor import linear_predictor
 from hierpanel.data.design import Design
 from hierpanel.errors import FitError
+from hierpanel.inference.diagnostics import diagnose
 from hierpanel.results import evidence
 from hierpanel.results.tables import Table
+from hierpanel.results.thinning import evenly
 from hierpanel.spec import ModelSpec, Rows
 
 # Draws × rows that are held at a time: 64 MB of doubles.
@@ -71,7 +74,7 @@ def loo(spec: ModelSpec, design: Design, draws: Mapping[str, np.ndarray], effici
     """
     chain, draw = next(iter(draws.values())).shape[:2]
     _check_draws(chain * draw)
-    parts = [_smoothed(log_likelihood(spec, design, draws, rows), efficiency, None) for rows in chunks(design, draws)]
+    parts = [smoothed(log_likelihood(spec, design, draws, rows), efficiency, None) for rows in chunks(design, draws)]
     return _joined(parts, design.n)
 
 
@@ -86,7 +89,7 @@ def loo_given_psi(marginal: Marginal, spec: ModelSpec, design: Design, psi: np.n
     wanted = (
         LARGE_DRAWS if marginal.plan.width >= LARGE else int(np.clip(PREDICTIONS // design.n, FEW_DRAWS, MOST_DRAWS))
     )
-    psi = psi[np.unique(np.linspace(0, len(psi) - 1, min(len(psi), wanted)).astype(int))]
+    psi = psi[evenly(len(psi), wanted)]
     size = max(1, CHUNK // len(psi))
     parts = []
     for start in range(0, design.n, size):
@@ -101,7 +104,7 @@ def loo_given_psi(marginal: Marginal, spec: ModelSpec, design: Design, psi: np.n
             left_out[k] = _log_normal(residual / share, tau / share)
             predicted[k] = _log_normal(residual, tau + variance)
         fitted = np.logaddexp.reduce(predicted, axis=0) - np.log(len(psi))
-        parts.append(_smoothed(left_out[None], efficiency, fitted))
+        parts.append(smoothed(left_out[None], efficiency, fitted))
     return _joined(parts, design.n)
 
 
@@ -114,12 +117,18 @@ def _check_draws(total: int) -> None:
         raise FitError(f"leave-one-out needs at least {FEWEST} draws; this fit has {total}: use draws=1000")
 
 
-def _smoothed(values: np.ndarray, efficiency: float, fitted: np.ndarray | None) -> Any:
-    """Return ArviZ's scores of rows from values (chain, draw, rows).
+def efficiency_of(scalars: np.ndarray, used: int) -> float:
+    """Return the effective draws as a share of those used, at most 1, from draws (chain, draw, K) of K numbers."""
+    bulk = diagnose(scalars)[0] if scalars.shape[2] else np.full(1, np.nan)
+    return 1.0 if np.isnan(bulk).all() else float(min(np.nanmean(bulk) / used, 1.0))
+
+
+def smoothed(values: np.ndarray, efficiency: float, fitted: np.ndarray | None) -> Any:
+    """Return ArviZ's scores of rows, or of units, from values (chain, draw, rows).
 
     Parameters
     ----------
-    values : log p(y_i | parameters), or log p(y_i | the other rows, ψ): both have the same harmonic mean
+    values : log p(y_i | parameters), or log p(y_i | the other rows, parameters): both have the same harmonic mean
     fitted : (rows,) log predictive density with the row left in, where the values do not give it
     """
     import arviz_stats
@@ -215,26 +224,33 @@ def compare(fits: Mapping[str, Any] | Sequence[Any], by: str = "loo", group: str
         from hierpanel.results import logo
 
         return logo.compare(fits, group)
+    return ranked({name: fit.loo() for name, fit in fits.items()}, "p_loo", "LOO: a new row of a known unit")
+
+
+def ranked(scores: Mapping[str, Any], p: str, corner: str) -> Table:
+    """Return a table of ArviZ's scores of the same rows, or units, best first; `p` names its effective parameters."""
     import arviz_stats
 
-    scores = {name: fit.loo() for name, fit in fits.items()}
+    best = np.max([score.elpd_i.values for score in scores.values()], axis=0)  # densities of many rows underflow
+    moved = {
+        name: replace(score, elpd=score.elpd - best.sum(), elpd_i=score.elpd_i - best) for name, score in scores.items()
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        table = arviz_stats.compare(scores, method="stacking", round_to="none")
+        table = arviz_stats.compare(moved, method="stacking", round_to="none")
     found = Table(
         {
-            "elpd": table["elpd"].astype(float),
-            "se": table["se"].astype(float),
-            "elpd_diff": table["elpd_diff"].astype(float),
-            "se_diff": table["dse"].astype(float),
-            "p_loo": table["p"].astype(float),
-            "weight": table["weight"].astype(float),
+            "elpd": [scores[name].elpd for name in table.index],
+            "se": [scores[name].se for name in table.index],
+            "elpd_diff": table["elpd_diff"].to_numpy(float),
+            "se_diff": table["dse"].to_numpy(float),
+            p: [scores[name].p for name in table.index],
+            "weight": table["weight"].to_numpy(float),
             "bad_k": [int((scores[name].pareto_k > scores[name].good_k).sum()) for name in table.index],
         },
-        index=table.index,
+        index=np.array(table.index, dtype=object),
     )
-    found.index.name = None
-    found.columns.name = "LOO: a new row of a known unit"
+    found.columns.name = corner
     return found
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 from hierpanel.errors import FitError
 from hierpanel.formula import words
 from hierpanel.results import contrasts, expected
-from hierpanel.results.plot_style import evenly, number
+from hierpanel.results.plot_style import number
+from hierpanel.results.thinning import evenly
 
 Array = np.ndarray
 

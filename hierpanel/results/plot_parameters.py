@@ -47,7 +47,7 @@ def parameters(fit: Any, names: Sequence[str], scale: str) -> tuple[list[Paramet
     FitError
         For names that the model has not, and parameters that are fixed at a number.
     """
-    every = _every(fit, scale)
+    every = every_parameter(fit, scale)
     if not names:
         varying = [one for one in every if np.ptp(one.draws) > 0]
         main = [one for one in varying if one.kind != "cor"] if scale == "prior" else varying
@@ -65,7 +65,8 @@ def parameters(fit: Any, names: Sequence[str], scale: str) -> tuple[list[Paramet
     return unique, len(unique)
 
 
-def _every(fit: Any, scale: str) -> list[Parameter]:
+def every_parameter(fit: Any, scale: str) -> list[Parameter]:
+    """Return all parameters but the group effects, fixed ones among them; `scale` as in `parameters`."""
     spec, priors = fit.spec, fit.spec.priors()
 
     def of(key: str, kind: str, draws: Array, unit: str, size: int = 0) -> Parameter:

@@ -14,6 +14,7 @@ from hierpanel.results import plot_style as style
 from hierpanel.results import plot_ticks as ticks
 from hierpanel.results.plot_style import INK, LEGEND, POOLED
 from hierpanel.results.predict import Predictor, of_design
+from hierpanel.results.thinning import evenly
 from hierpanel.spec import Rows
 
 Array = np.ndarray
@@ -91,7 +92,7 @@ def replicates(fit: Any, draws: int) -> Array:
     for places, eta in predictor.chunks():
         weights, trials = (None if v is None else v[places, None] for v in (rows.weights, rows.trials))
         found[:, places] = family.draw(rng, family.link, eta, parameters, Rows(np.empty(0), weights, trials)).T
-    kept: Array = found[style.evenly(len(found), draws)]
+    kept: Array = found[evenly(len(found), draws)]
     return kept
 
 
@@ -100,7 +101,7 @@ def thinned(fit: Any, draws: int) -> Any:
     import xarray as xr
 
     chains, length = fit.effects.lead
-    keep = style.evenly(length, -(-draws // chains))
+    keep = evenly(length, -(-draws // chains))
     groups = {name: node.to_dataset() for name, node in fit.idata.children.items()}
     found = {name: part.isel(draw=keep) if "draw" in part.dims else part for name, part in groups.items()}
     return replace(fit, idata=xr.DataTree.from_dict(found))

@@ -14,6 +14,7 @@ from hierpanel.results import plot_style as style
 from hierpanel.results import plot_ticks as ticks
 from hierpanel.results.plot_predictions import expected, of_rows
 from hierpanel.results.plot_style import INK, LINE, POOLED
+from hierpanel.results.thinning import evenly
 
 Array = np.ndarray
 
@@ -112,7 +113,7 @@ def _chosen(fit: Any, group: str, units: Any) -> Array:
             style.check_count(units, "units")
             effect = (design.Z * fit.effects.mean(group)[design.codes]).sum(axis=1)
             mean = np.bincount(design.codes, effect, len(design.levels)) / design.rows
-            return np.asarray(np.argsort(mean, kind="stable")[style.evenly(len(mean), units)])
+            return np.asarray(np.argsort(mean, kind="stable")[evenly(len(mean), units)])
         units = [units]
     wanted = list(units)
     places = design.levels.get_indexer(pd.Index(wanted))

@@ -231,11 +231,6 @@ def colors(number: int, is_ordered: bool) -> list[str]:
     return [PALETTE[k % len(PALETTE)] for k in range(number)]
 
 
-def evenly(number: int, most: int) -> Array:
-    """Return at most `most` of the places 0 … number - 1, evenly spaced, both ends included."""
-    return np.unique(np.linspace(0, max(number - 1, 0), min(most, number)).round().astype(int))
-
-
 def check_count(value: Any, name: str) -> None:
     """Raise `FitError` unless a value is a whole number of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:

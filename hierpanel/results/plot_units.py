@@ -11,6 +11,7 @@ from hierpanel.results import plot_style as style
 from hierpanel.results import plot_ticks as ticks
 from hierpanel.results import tables, unpooled
 from hierpanel.results.plot_style import LINE, POOLED, RAW
+from hierpanel.results.thinning import evenly
 
 # Units whose names can be read; more are drawn without.
 NAMED = 60
@@ -20,11 +21,12 @@ def shrinkage(fit: Any, group: str, coef: str | None, ax: Any, max_units: int) -
     """Draw an arrow from each unit's own estimate to its posterior mean; see `Plots.shrinkage`."""
     style.check_count(max_units, "max_units")
     coef = fit.design.group(group).coefs[0] if coef is None else coef
-    table = unpooled.shrinkage(fit, group, coef).sort_values("own")
+    table = unpooled.shrinkage(fit, group, coef)
+    table = table.iloc[np.argsort(table["own"].to_numpy(), kind="stable")]  # those without one come last
     estimated = int(table["own"].notna().sum())
     if estimated == 0:
         raise FitError(f"no {group} has rows enough for an estimate of {coef} of its own: there is nothing to show")
-    shown = table.iloc[style.evenly(estimated, max_units)]
+    shown = table.iloc[evenly(estimated, max_units)]
     ax = style.new_axes(ax, 7.5, max(2.8, 1.2 + 0.17 * len(shown)))
     place = np.arange(len(shown))
     own, pooled = shown["own"].to_numpy(), shown["pooled"].to_numpy()
@@ -39,19 +41,16 @@ def shrinkage(fit: Any, group: str, coef: str | None, ax: Any, max_units: int) -
     ax.scatter(own, place, s=size, color=RAW, alpha=0.85, lw=0, zorder=3, label="own estimate (size: rows)")
     ax.scatter(pooled, place, s=26, color=POOLED, marker="s", lw=0, zorder=4, label="posterior mean")
     ax.axvline(shown.attrs["population"], color=LINE, lw=1.2, ls="--", zorder=1, label="population")
-    labels = [style.shorten(text) for text in map(str, shown.index)]
-    ax.set_yticks(place, labels, fontsize=7 if len(shown) > 25 else 9)
-    ax.set_ylim(-0.8, len(shown) - 0.2)
+    ticks.level_ticks(ax, list(shown.index), len(shown))
     ax.margins(x=0.04)
     count = f"{len(shown)} of {len(table):,}" if len(shown) < len(table) else f"{len(table):,}"
-    ax.set_ylabel(f"{group} ({count})")
-    ax.set_xlabel(shown.attrs["xlabel"])
-    ax.set_title(f"Shrinkage of {coef} by {group}", fontsize=11, loc="left", pad=22)
+    ax.set_ylabel(style.plain(f"{group} ({count})"))
+    ax.set_xlabel(style.plain(shown.attrs["xlabel"]))
+    ax.set_title(style.plain(f"Shrinkage of {coef} by {group}"), fontsize=11, loc="left", pad=22)
     # above the axes, where no unit can be
     place_above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "ncols": 3}
     ax.legend(**place_above, frameon=False, fontsize=8, borderpad=0, handletextpad=0.3, columnspacing=1.2)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(axis="y", length=0)
     return ax
 
 
@@ -97,7 +96,7 @@ def _of_units(
     data = fit.design.group(group)
     k = data.coefs.index(coef)
     mean = fit.effects.mean(group)[:, k]
-    order = np.argsort(mean, kind="stable")[style.evenly(len(mean), most)]
+    order = np.argsort(mean, kind="stable")[evenly(len(mean), most)]
     draws = fit.effects.at(group, order)[..., k]
     if total and coef in fit.spec.coefs:
         draws = draws + fit.draws("beta")[..., fit.spec.coefs.index(coef), None]

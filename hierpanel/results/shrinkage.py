@@ -9,6 +9,8 @@ import pandas as pd
 from hierpanel.data.design import GroupDesign
 from hierpanel.errors import FitError
 from hierpanel.results import tables, unpooled
+from hierpanel.results.effects import covariance_factors
+from hierpanel.results.thinning import evenly
 
 Array = np.ndarray
 
@@ -63,7 +65,7 @@ def _reliability(fit: Any, data: GroupDesign, k: int) -> Array:
     1 less the posterior over the prior variance.
     """
     name, size = data.name, fit.effects.lead[0] * fit.effects.lead[1]
-    keep = np.unique(np.linspace(0, size - 1, min(size, AVERAGED)).astype(int))
+    keep = evenly(size, AVERAGED)
     sd = fit.draws(f"sd_{name}").reshape(size, -1)
     if fit.spec.family.name != "gaussian":
         variance = fit.group_moments(name)[1][:, k, k]
@@ -73,21 +75,16 @@ def _reliability(fit: Any, data: GroupDesign, k: int) -> Array:
     if len(data.coefs) == 1:
         total, place = np.unique(np.bincount(data.codes, w * data.Z[:, 0] ** 2), return_inverse=True)
         keep = keep if len(total) * size > RANKED else np.arange(size)
-        own = sd[keep, 0] ** 2
-        return np.asarray((own / (own + sigma[keep] ** 2 / total[:, None])).mean(axis=1)[place])
+        own = sd[keep, 0] ** 2 * total[:, None]  # 0 for a unit whose column is 0 in all rows
+        return np.asarray((own / (own + sigma[keep] ** 2)).mean(axis=1)[place])
     q = len(data.coefs)
     ZZ = np.array(
         [[np.bincount(data.codes, w * data.Z[:, i] * data.Z[:, j]) for i in range(q)] for j in range(q)]
     ).transpose(2, 0, 1)
     correlated = f"cor_{name}" in fit.idata["posterior"].data_vars
-    cor = (
-        fit.draws(f"cor_{name}").reshape(size, q, q)[keep]
-        if correlated
-        else np.broadcast_to(np.eye(q), (len(keep), q, q))
-    )
+    cor = fit.draws(f"cor_{name}").reshape(size, q, q)[keep] if correlated else None
     found = np.zeros(len(data.levels))
-    for s, correlation in zip(keep, cor, strict=True):
-        L = sd[s][:, None] * np.linalg.cholesky(correlation + 1e-12 * np.eye(q))
+    for s, L in zip(keep, covariance_factors(sd[keep], cor), strict=True):
         # Σ - V = Σ Z'(Z Σ Z' + σ²)⁻¹ Z Σ, with Σ = LL': V = L (I + L'Z'ZL/σ²)⁻¹ L'
         V = L @ np.linalg.solve(np.eye(q) + L.T @ ZZ @ L / sigma[s] ** 2, np.broadcast_to(L.T, ZZ.shape))
         found += 1 - V[:, k, k] / (L @ L.T)[k, k]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from hierpanel.results import latex
+
 WIDTH = 90
 DIGITS = 9  # characters of a number; every cell is wider, so that neighbours never touch
 
@@ -110,10 +112,10 @@ class Summary:
         lines += [f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
         for number, section in enumerate(self.sections):
             heads = self.columns if number == 0 else ("",) * len(self.columns)
-            lines += [" & ".join(map(_latex, (section.title, *heads))) + r" \\", "\\midrule"]
+            lines += [latex.row(*map(latex.escaped, (section.title, *heads))), "\\midrule"]
             for label, cells in section.rows:
-                name = ("\\quad " if label.startswith(" ") else "") + _latex(label.strip())
-                lines.append(" & ".join([name, *map(_latex, cells or ("",) * len(self.columns))]) + r" \\")
+                name = ("\\quad " if label.startswith(" ") else "") + latex.escaped(label.strip())
+                lines.append(latex.row(name, *map(latex.escaped, cells or ("",) * len(self.columns))))
             lines.append("\\midrule" if number + 1 < len(self.sections) else "\\bottomrule")
         lines.append("\\end{tabular}")
         return "\n".join([*lines, *(f"% {note}" for note in (*self.warnings, *self.footnotes))])
@@ -190,15 +192,3 @@ def _text_rows(label: str, values: Sequence[str]) -> list[str]:
     if len(label) < _LABEL:
         return [_text_row(label, values)]
     return [*textwrap.wrap(label, WIDTH, initial_indent="", subsequent_indent="    "), _text_row("", values)]
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
-    "^": r"\^{}", "~": r"$\sim$", "<": "$<$", ">": "$>$", "|": "$|$", "∞": r"$\infty$", "²": "$^2$",
-}  # fmt: skip
-
-
-def _latex(text: str) -> str:
-    return r"$\hat{R}$".join(
-        "".join(_LATEX.get(character, character) for character in part) for part in text.split("R̂")
-    )

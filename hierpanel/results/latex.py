@@ -1,0 +1,20 @@
+"""Text comes in; LaTeX that shows the same outside of mathematics goes out."""
+
+from hierpanel.results.equation import GREEK
+
+_ESCAPED = {letter: f"${command}$" for letter, command in GREEK.items()} | {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
+    "^": r"\^{}", "~": r"$\sim$", "<": "$<$", ">": "$>$", "|": "$|$", "²": "$^2$", "∞": r"$\infty$", "×": r"$\times$",
+}  # fmt: skip
+
+
+def escaped(text: str) -> str:
+    """Return a text in which no character is a command."""
+    parts = ("".join(_ESCAPED.get(character, character) for character in part) for part in text.split("R̂"))
+    return r"$\hat{R}$".join(parts)
+
+
+def row(label: str, *cells: str) -> str:
+    r"""Return a line of a tabular from what is LaTeX already; a label such as ``[x]`` is no argument of the ``\\``."""
+    guard = "{}" if label.startswith(("[", "*")) else ""
+    return guard + " & ".join([label, *cells]) + r" \\"
