@@ -19,7 +19,8 @@ from hierpanel.errors import (
 from hierpanel.formula import parse
 from hierpanel.model import Model, fit, load
 from hierpanel.pooling import Pooling, pooling
-from hierpanel.results.contrasts import comparisons, datagrid, predictions, slopes
+from hierpanel.results.contrasts import comparisons, predictions, slopes
+from hierpanel.results.datagrid import datagrid
 from hierpanel.results.describe import PanelDescription, describe_panel
 from hierpanel.results.fit import Fit
 from hierpanel.results.journal import table

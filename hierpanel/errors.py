@@ -1,5 +1,13 @@
 """The errors that hierpanel raises on purpose: each names the thing, shows where, and says what would work."""
 
+import os
+import warnings
+
+
+def warn(message: str) -> None:
+    """Warn at the caller's own line, however deep in the package this is called."""
+    warnings.warn(message, UserWarning, skip_file_prefixes=(os.path.dirname(__file__) + os.sep,))
+
 
 class HierpanelError(ValueError):
     """Any mistake that hierpanel can name; every other class here derives from it."""

@@ -1,10 +1,8 @@
 """The front door: `Model` wires formula, data, spec, compiler and inference; `fit` is `Model(...).fit(...)`."""
 
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +12,7 @@ from hierpanel import spec as specs
 from hierpanel.data import design as designs
 from hierpanel.data import frame as frames
 from hierpanel.data import reading
-from hierpanel.errors import FitError, FormulaError
+from hierpanel.errors import FitError, FormulaError, warn
 from hierpanel.formula import Formula, namespace, parse
 from hierpanel.results import store
 from hierpanel.results.explain import PriorSummary, explain, prior_summary
@@ -24,8 +22,6 @@ from hierpanel.spec import Family, ModelSpec
 
 MODEL_OPTIONS = {"family", "priors", "center", "panel", "weights", "env"}
 FIT_OPTIONS = {"method"} | {option.name for option in fields(Sampling)}
-
-PACKAGE = str(Path(__file__).parent)
 
 
 class Model:
@@ -97,7 +93,7 @@ class Model:
             parsed, found.frame, found.design, chosen, priors, center, panel=_panel_facts(found), notes=found.notes
         )
         if found.lagged:
-            warnings.warn(found.lagged, UserWarning, skip_file_prefixes=(PACKAGE,))
+            warn(found.lagged)
         if not self.spec.priors():
             what = f"an offset is known, and family={chosen.name!r} has no parameter of its own; add a term"
             raise FormulaError(f"there is nothing to estimate: {what}", parsed.source or str(parsed))

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 from scipy import integrate, special, stats
 
 import hierpanel as hp
+from hierpanel.errors import DataError, FitError
 from hierpanel.results import contrasts, predict
+from hierpanel.results.expected import TYPICAL
 from hierpanel.results.fit import Fit
 from tests.helpers import summary, with_draws
 
@@ -110,6 +113,7 @@ def expected(fit: Fit, rows: pd.DataFrame, family: str, own: bool = True) -> Arr
 def test_predictions_are_a_loop_over_rows_and_draws(family: str, readable: Readable, table: pd.DataFrame) -> None:
     fit = fitted(readable, table, family)
     rows = table.iloc[[3, 50, 17, 28]].assign(g=["a", "f", "new", "c"])
+    rows.attrs[TYPICAL] = ("g",)
     for own, units in ((True, "own"), (False, "typical")):
         for data, given in ((table, None), (rows, rows)):
             values = expected(fit, data, family, own)
@@ -167,11 +171,15 @@ def test_rows_with_something_missing_are_left_out(readable: Readable, table: pd.
     fit = fitted(readable, table, "poisson")
     holes = table.assign(x=table["x"].where(table.index != 4), g=table["g"].where(table.index != 31))
     left = table.drop(index=[4, 31])
-    pd.testing.assert_frame_equal(hp.predictions(fit, holes)[NUMBERS], hp.predictions(fit, left)[NUMBERS])
-    pd.testing.assert_frame_equal(hp.predictions(fit, holes, by="h"), hp.predictions(fit, left, by="h"))
-    found, wanted = (hp.comparisons(fit, "h", rows, by="d") for rows in (holes, left))
-    pd.testing.assert_frame_equal(found, wanted)
-    pd.testing.assert_frame_equal(hp.slopes(fit, "z", holes), hp.slopes(fit, "z", left))
+    for work in (
+        lambda rows: hp.predictions(fit, rows)[NUMBERS],
+        lambda rows: hp.predictions(fit, rows, by="h"),
+        lambda rows: hp.comparisons(fit, "h", rows, by="d"),
+        lambda rows: hp.slopes(fit, "z", rows),
+    ):
+        with pytest.warns(UserWarning, match="2 of 60 rows, in which something is missing, are left out"):
+            found = work(holes)
+        pd.testing.assert_frame_equal(found, work(left))
 
 
 @pytest.mark.parametrize("chunk", [1, 37, 200])
@@ -273,10 +281,24 @@ def test_trials_multiply_the_average_over_units(readable: Readable, table: pd.Da
     np.testing.assert_allclose(many, once * table["size"])
 
 
-def test_units_that_are_new_are_typical_ones(readable: Readable, table: pd.DataFrame) -> None:
+@pytest.mark.parametrize("units", ["typical", "average"])
+def test_units_that_are_new_are_never_taken_for_typical_ones_unasked(
+    units: str, readable: Readable, table: pd.DataFrame
+) -> None:
     fit = fitted(readable, table, "poisson")
-    new = hp.predictions(fit, table.assign(g="new"))[NUMBERS]
-    pd.testing.assert_frame_equal(new, hp.predictions(fit, units="typical")[NUMBERS])
+    new = table.assign(g=table["g"].where(table.index > 3, "new"))
+    for work in (hp.predictions, partial(hp.comparisons, variables="x"), partial(hp.slopes, variables="x")):
+        with pytest.raises(DataError, match=r"g has 1 level \(new\) that the fit has not seen; units='typical'"):
+            work(fit, data=new)
+        pd.testing.assert_frame_equal(work(fit, data=new, units=units)[NUMBERS], work(fit, units=units)[NUMBERS])
+
+
+def test_the_typical_unit_of_a_grid_is_asked_for(readable: Readable, table: pd.DataFrame) -> None:
+    fit = fitted(readable, table, "poisson")
+    grid = hp.datagrid(fit, x=[0, 1])
+    pd.testing.assert_frame_equal(hp.predictions(fit, grid), hp.predictions(fit, grid, units="typical"))
+    with pytest.raises(DataError, match="that the fit has not seen"):
+        hp.predictions(fit, hp.datagrid(fit, g=["a", "typo"]))
 
 
 def test_varying_slopes_beside_fixed_effects_are_averaged_too(readable: Readable, table: pd.DataFrame) -> None:
@@ -311,13 +333,15 @@ def test_comparisons_are_of_predictions_at_two_values(
     np.testing.assert_allclose(found[NUMBERS], [summary(row) for row in of_rows], rtol=1e-9)
     np.testing.assert_allclose(found["p_pos"], (of_rows > 0).mean(axis=1))
     found = hp.comparisons(fit, "x", comparison=word, units=units)
-    np.testing.assert_allclose(found[NUMBERS], [summary(of_rows.mean(axis=0))], rtol=1e-9)
+    np.testing.assert_allclose(found[NUMBERS], [summary(of_averages)], rtol=1e-9)
     assert list(found.columns) == ["term", "contrast", *NUMBERS, "p_pos"]
     assert found[["term", "contrast"]].to_numpy().tolist() == [["x", "+1"]]
     found = hp.comparisons(fit, "x", comparison=f"{word}avg", units=units)
     np.testing.assert_allclose(found[NUMBERS], [summary(of_averages)], rtol=1e-9)
     mine = hp.comparisons(fit, "x", comparison=COMPARISONS[word], by=None, units=units)
     np.testing.assert_allclose(mine[NUMBERS], [summary(row) for row in of_rows], rtol=1e-9)
+    mine = hp.comparisons(fit, "x", comparison=COMPARISONS[word], units=units)
+    np.testing.assert_allclose(mine[NUMBERS], [summary(of_rows.mean(axis=0))], rtol=1e-9)
 
 
 @pytest.mark.parametrize("word", ["ratioavg", "lnratioavg", "liftavg"])
@@ -398,8 +422,6 @@ def test_effects_of_units_stay_those_of_the_row(readable: Readable, table: pd.Da
 
 # formula → how much the linear predictor moves when x goes up by 1 in the row, in terms of the coefficients
 WORDS: dict[str, list[str]] = {
-    "y ~ lag(x) + (1 | g)": [],
-    "y ~ lead(x) + (1 | g)": [],
     "y ~ x + lag(x) + (1 | g)": ["x"],
     "y ~ diff(x) + (1 | g)": ["diff(x)"],
     "y ~ within(x) + between(x) + (1 | g)": ["within(x)"],
@@ -408,6 +430,7 @@ WORDS: dict[str, list[str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*in which something is missing")
 @pytest.mark.parametrize("formula", WORDS)
 def test_lags_and_unit_means_keep_their_values(formula: str, readable: Readable, table: pd.DataFrame) -> None:
     fit = readable(formula, table, panel=PANEL, chains=2, draws=10)
@@ -418,6 +441,22 @@ def test_lags_and_unit_means_keep_their_values(formula: str, readable: Readable,
         np.testing.assert_allclose(found[NUMBERS], [summary(moved)] * len(found), rtol=1e-8, atol=1e-12)
         slopes = hp.slopes(fit, "x", rows, by=None)
         np.testing.assert_allclose(slopes[NUMBERS], [summary(moved)] * len(slopes), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "formula", ["y ~ lag(x) + (1 | g)", "y ~ lead(x, 2) + d", "y ~ between(x) + d", "y ~ initial(x)"]
+)
+def test_a_regressor_whose_own_value_moves_nothing_is_refused(
+    formula: str, readable: Readable, table: pd.DataFrame
+) -> None:
+    """An effect of exactly 0 would look like a finding."""
+    fit = readable(formula.replace("initial(x)", "lag(y) + initial(y)"), table, panel=PANEL, chains=1, draws=4)
+    name = "y" if "initial" in formula else "x"
+    for ask in (hp.comparisons, hp.slopes):
+        with pytest.raises(
+            FitError, match=f"{name} enters this model by lags, leads, unit means or first outcomes alone"
+        ):
+            ask(fit, name)
 
 
 def test_a_whole_column_that_is_set_does_not_move_lags_of_other_rows(readable: Readable, table: pd.DataFrame) -> None:
@@ -583,6 +622,27 @@ ERRORS: dict[str, tuple[Callable[[Fit, pd.DataFrame], Any], str]] = {
     "a missing column": (lambda f, t: hp.predictions(f, t.drop(columns="z")), "the table has no column 'z'"),
     "missing everywhere": (lambda f, t: hp.predictions(f, t.assign(x=np.nan)), "in every row something is missing"),
     "no rows": (lambda f, t: hp.predictions(f, t[:0]), "the table has no rows"),
+    "no fit": (lambda f, t: hp.predictions("f"), r"a fit is what hp\.fit, Model\.fit or hp\.load returns, not a str"),
+    "no fit's slope": (lambda f, t: hp.slopes(hp.Model("y ~ x", t), "x"), "not a Model"),
+    "no fit's grid": (lambda f, t: hp.datagrid(t), "not a DataFrame"),
+    "variables": (lambda f, t: hp.comparisons(f, 5), r"variables names columns, as in .*, not 5"),
+    "no variables": (lambda f, t: hp.slopes(f, None), r"variables names columns, as in .*, not None"),
+    "by of a number": (lambda f, t: hp.predictions(f, by=5), "by is True, None, a column or a list of columns, not 5"),
+    "a missing end": (lambda f, t: hp.comparisons(f, {"x": [np.nan, 1]}), "with x changed something is missing"),
+    "a missing step": (lambda f, t: hp.comparisons(f, {"x": np.nan}), "with x changed something is missing in 60 rows"),
+    "a missing level": (lambda f, t: hp.comparisons(f, {"h": ["p", None]}), "with h changed something is missing"),
+    "nested ends": (lambda f, t: hp.comparisons(f, {"x": [[1, 2], [3, 4]]}), "between two single values"),
+    "a function of all": (
+        lambda f, t: hp.comparisons(f, "x", comparison=lambda high, low: high.mean()), "a number for each element"
+    ),
+    "a function to text": (
+        lambda f, t: hp.comparisons(f, "x", comparison=lambda high, low: high.astype(str)), "a number for each element"
+    ),
+    "odds of numbers": (lambda f, t: hp.comparisons(f, "x", comparison="lnor"), "'lnor' compares odds, and family"),
+    "logs of negatives": (
+        lambda f, t: hp.comparisons(f, "x", comparison="lnratio", by=None),
+        "comparison=lnratio, of expected responses that may be 0 or negative, is no finite number in",
+    ),
 }  # fmt: skip
 
 
@@ -626,7 +686,8 @@ def test_a_missing_value_of_the_column_that_changes(name: str, readable: Readabl
     if name == "d":
         holes = holes.astype({"d": float})
     wanted = hp.comparisons(fit, name, table.drop(index=3), by=None)
-    found = hp.comparisons(fit, name, holes, by=None)
+    with pytest.warns(UserWarning, match="1 of 60 rows, in which"):
+        found = hp.comparisons(fit, name, holes, by=None)
     pd.testing.assert_frame_equal(found[NUMBERS], wanted[NUMBERS])
 
 
@@ -843,3 +904,75 @@ def test_slopes_are_those_of_marginaleffects(case: tuple[str, Fit], slope: str) 
     if slope == "dydx":
         grid = hp.datagrid(fit, x=[-1.0, 0.5], h=["p", "r"])
         check(hp.slopes(fit, "z", grid, by=["x", "h"]), stored["dydx at grid"], ["x", "h"], rtol=1e-6)
+
+
+# --- what once went wrong ---------------------------------------------------------------------------------------------
+
+
+def test_log_odds_ratios_of_counts_out_of_trials_are_of_probabilities(readable: Readable, table: pd.DataFrame) -> None:
+    fit = readable("prop(hit, size) ~ x + (1 | g)", table, family="binomial", chains=2, draws=10)
+    beta = fit.draws("beta")[..., 1]
+    found = hp.comparisons(fit, "x", comparison="lnor", by=None)
+    np.testing.assert_allclose(found[NUMBERS], [summary(beta)] * 60, rtol=1e-8)
+
+
+def test_numbers_among_objects_are_numbers(readable: Readable, table: pd.DataFrame) -> None:
+    fit = readable("y ~ x + (1 | g)", table, chains=2, draws=10)
+    same = readable("y ~ x + (1 | g)", table.assign(x=table["x"].astype(object)), chains=2, draws=10)
+    pd.testing.assert_frame_equal(hp.comparisons(same, "x"), hp.comparisons(fit, "x"))
+    pd.testing.assert_frame_equal(hp.slopes(same, "x"), hp.slopes(fit, "x"))
+    assert hp.datagrid(same)["x"][0] == hp.datagrid(fit)["x"][0]
+
+
+@pytest.mark.parametrize(("term", "slope"), [("log(h)", lambda h: 1 / h), ("I(h**0.5)", lambda h: 0.5 / h**0.5)])
+def test_slopes_of_a_heavy_tailed_regressor(
+    term: str, slope: Callable[[Array], Array], readable: Readable, table: pd.DataFrame
+) -> None:
+    """Its sd is far from most of its values, and a share of it would step below 0."""
+    h = np.exp(np.random.default_rng(2).normal(0, 3, len(table)))
+    fit = readable(f"y ~ {term} + d", table.assign(h=h), chains=1, draws=5)
+    found = hp.slopes(fit, "h", by=None)["mean"]
+    np.testing.assert_allclose(found, fit.params[fit.spec.coefs[1]] * slope(h), rtol=1e-5)
+
+
+def test_slopes_of_levels_say_what_would_work(readable: Readable, table: pd.DataFrame) -> None:
+    fit = readable("y ~ C(d) + x", table, chains=1, draws=5)
+    with pytest.raises(FitError, match=r"no slope of d: .* comparisons\(fit, \{'d': \[a, b\]\}\) compares two of them"):
+        hp.slopes(fit, "d")
+
+
+def test_predictions_of_unit_means_are_of_the_rows_of_the_fit(readable: Readable, table: pd.DataFrame) -> None:
+    rows = table.iloc[::-1].iloc[3:]  # another order, and units of several sizes
+    fit = readable("between(y) ~ between(x)", rows, panel=PANEL, chains=2, draws=20)
+    found, wanted = hp.predictions(fit), fit.predict()
+    assert found.index.equals(wanted.index)
+    np.testing.assert_allclose(found[NUMBERS], wanted[NUMBERS])
+    assert hp.predictions(fit, by=True)["mean"][0] == pytest.approx(wanted["mean"].mean())
+
+
+def standardized(values: Any) -> Any:
+    return (values - values.mean()) / values.std()
+
+
+@pytest.mark.parametrize(
+    "term", ["standardized(x)", "I(x - np.mean(x))", "np.cumsum(x)", "np.sort(x)", "I(x / np.max(x))", "binary(h)"]
+)
+def test_what_looks_at_other_rows_has_no_value_in_new_ones(term: str, made: Made, table: pd.DataFrame) -> None:
+    env = {"standardized": standardized, "np": np}
+    model = hp.Model(f"y ~ {term} + (1 | g)", table, env=env)
+    with pytest.raises(DataError, match=r"depends on rows beside the row itself, so it has no value in other rows"):
+        model.design_matrix(table)
+
+
+@pytest.mark.parametrize(
+    "term", ["center(x)", "scale(x)", "standardize(x)", "bs(x, df=4)", "poly(x, 2)", "C(h)", "np.log(z)", "I(x > 1)"]
+)
+def test_what_remembers_the_fit_has_a_value_in_every_row(term: str, table: pd.DataFrame) -> None:
+    model = hp.Model(f"y ~ {term} + (1 | g)", table, env={"np": np})
+    pd.testing.assert_frame_equal(model.design_matrix(table[7:8]), model.design_matrix()[7:8])
+
+
+def test_a_column_of_another_kind_is_named(readable: Readable, table: pd.DataFrame) -> None:
+    fit = readable("y ~ log(z) + (1 | g)", table, chains=1, draws=4)
+    with pytest.raises(DataError, match=r"log\(z\) cannot be computed on these rows"):
+        fit.predict(table.assign(z="a"))

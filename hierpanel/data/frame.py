@@ -141,6 +141,11 @@ def _to_pandas(data: Any, columns: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(found, index=data.index)
 
 
+def as_read(column: pd.Series) -> pd.Series:
+    """Return a column without missing values as the fit reads it: numbers among objects are numbers."""
+    return pd.Series(_plain(str(column.name), column), index=column.index, name=column.name)
+
+
 def _plain(name: str, column: pd.Series) -> Any:
     """Return the column's values in one of the few dtypes that the rest of the package meets."""
     dtype = column.dtype

@@ -96,6 +96,11 @@ class Coder:
         known = {*self.names.columns, *self.names.shifted}  # what else is named is the caller's, or a contrast
         return [*(name for name in dict.fromkeys([*used, *factors]) if name in known), *self.operators.own()]
 
+    def moving(self) -> set[str]:
+        """Names of the columns whose value in a row moves that row's prediction."""
+        used = {name for text in self.formula.column_expressions()[1:] for name in words.moving(text)}
+        return used | {name for group in self.formula.groups for name in group.factor}
+
     def code(self, data: Any, trials: bool = False, others: pd.DataFrame | None = None) -> NewRows:
         """Code other rows.
 

@@ -16,6 +16,9 @@ import pandas as pd
 from hierpanel.errors import DataError
 from hierpanel.formula import syntax, words
 
+# Rows of the fit on which it is checked that an expression needs no others.
+SAMPLE = 5
+
 
 class Mask:
     """The table's columns, then the caller's constants, under one roof, as formulae looks names up."""
@@ -64,6 +67,9 @@ def evaluate(text: str, mask: Mask | pd.DataFrame) -> Any:
         _check_numbers(text, np.asarray(component._intermediate_data), mask.table)
     elif component.kind == "categoric":
         _check_levels(text, uncoded(component._intermediate_data), mask.table)
+    if type(component).__name__ == "Call" and component.kind in ("numeric", "categoric"):
+        rows = np.unique(np.linspace(len(mask.table) - 1, 0, SAMPLE).astype(int))[::-1]
+        component.sample = mask.table.iloc[rows], np.asarray(uncoded(component._intermediate_data))[rows]
     return component
 
 
@@ -122,9 +128,16 @@ def evaluate_again(part: Any, mask: Mask) -> np.ndarray:
     """Code new rows with a remembered component; new levels are an error, rows outside a spline's knots a warning."""
     if type(part).__name__ == "Call":
         environment = _new_rows_environment(mask.objects)
-        _warn_outside_knots(part.call, mask, environment)
-        with np.errstate(all="ignore"):
-            values = part.call.eval(mask, environment)
+        _refuse_what_looks_at_other_rows(part, mask.objects, environment)
+        try:
+            _warn_outside_knots(part.call, mask, environment)
+            with np.errstate(all="ignore"):
+                values = part.call.eval(mask, environment)
+        except UserWarning:
+            raise
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            raise DataError(f"{part.name} cannot be computed on these rows: {why}") from error
     else:
         values = mask[part.name]
     if part.kind == "numeric":
@@ -139,6 +152,27 @@ def evaluate_again(part: Any, mask: Mask) -> np.ndarray:
         known = ", ".join(map(str, part.levels[:12])) + (", …" if len(part.levels) > 12 else "")
         raise DataError(f"{part.name} has levels that the fit has not seen: {', '.join(unknown[:5])}; it knows {known}")
     return np.asarray(part.contrast_matrix.matrix[[place[level] for level in levels]][codes], dtype=float)
+
+
+def _refuse_what_looks_at_other_rows(part: Any, objects: Mapping[str, Any], environment: Any) -> None:
+    """Raise where some rows of the fit get other values by themselves than they got among all of them."""
+    table, known = part.sample
+    singles = [slice(k, k + 1) for k in range(len(table))]
+    for rows in (*singles, slice(None)):
+        try:
+            with np.errstate(all="ignore"):
+                found = np.asarray(part.call.eval(Mask(table[rows], objects), environment))
+            if part.kind == "numeric":
+                same = np.allclose(found.astype(float), known[rows].astype(float), rtol=1e-9, atol=1e-12)
+            else:
+                same = bool((found.astype(str) == known[rows].astype(str)).all())
+        except Exception:  # of whatever kind: a function that needs many rows
+            same = False
+        if not same:
+            raise DataError(
+                f"{part.name} depends on rows beside the row itself, so it has no value in other rows: make it a "
+                "column of the table, or take center(), scale() or standardize(), which remember the rows of the fit"
+            )
 
 
 def columns_of(values: np.ndarray) -> np.ndarray:

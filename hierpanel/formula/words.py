@@ -109,6 +109,21 @@ def columns_of(expression: str) -> tuple[set[str], set[str]]:
     return {name for name in own if name is not None}, syntax.names_used(syntax.parse_tree(expression))[0]
 
 
+def moving(expression: str) -> set[str]:
+    """Return the variables whose own value in a row moves the expression in that row.
+
+    Lags and leads are of other periods, unit means and first outcomes are those of the fit.
+    """
+    names, waiting = set(), [syntax.parse_tree(expression)]
+    while waiting:
+        node = waiting.pop()
+        if not (is_word(node) and syntax.call_name(node) in ("lag", "lead", "between", INITIAL)):
+            waiting += syntax.children(node)
+            if type(node).__name__ != "Call" and (name := syntax.named(node)) is not None:
+                names.add(name)
+    return names
+
+
 def needed(expression: str) -> set[str]:
     """Return the shifts whose own value a row needs: those that no other shift looks at."""
     return {read(node, expression).text for node in _split_at_shifts(expression)[0]}

@@ -4,7 +4,6 @@ The words are those of marginaleffects (Arel-Bundock, Greifer and Heiss, 2024, J
 With a link the expected response at a typical unit, whose effects are 0, is not the average over units; both are there.
 """
 
-import itertools
 import numbers
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from hierpanel.errors import FitError
+from hierpanel.errors import DataError, FitError
 from hierpanel.results import tables
-from hierpanel.results.expected import ExpectedRows, Units, fitted_rows
+from hierpanel.results.expected import ExpectedRows, Units, finite
 
 Array = np.ndarray
 
@@ -53,12 +52,13 @@ def predictions(
     ----------
     fit : Fit
     data : table
-        Such as `datagrid`'s; the rows of the fit unless given. Units that the fit has not seen are typical ones.
+        Such as `datagrid`'s; the rows of the fit unless given.
     by : str, sequence or True
         Columns: one row for each combination of their values, an average over its rows. True: over all rows.
     units : str
-        ``"own"``: with each unit's own effects; ``"typical"``: at a unit whose effects are 0; ``"average"``: averaged
-        over the distribution of units (with a link the two differ).
+        ``"own"``: with each unit's own effects, which must be known, but for the typical units of `datagrid`;
+        ``"typical"``: at a unit whose effects are 0; ``"average"``: averaged over the distribution of units (with a
+        link the two differ).
     kind : ``"mean"``, or ``"linear"`` for the linear predictor
     prob : probability of the equal-tailed intervals
 
@@ -103,9 +103,10 @@ def comparisons(
     data : table
         The rows at which to compare; those of the fit unless given.
     comparison : str or function
-        ``"difference"``, ``"ratio"``, ``"lnratio"``, ``"lift"``, ``"lnor"`` or a function of (high, low).
+        ``"difference"``, ``"ratio"``, ``"lnratio"``, ``"lift"``, ``"lnor"`` (log odds ratio), of the averages that
+        `by` asks for, as marginaleffects has it; or a function of arrays (high, low), of each row and draw, whose
+        values are averaged.
     by : see `predictions`; True, the average over all rows, unless given, and None for each row
-        Averages are of the rows' comparisons; ``"ratioavg"``, ``"lnratioavg"`` and ``"liftavg"`` compare averages.
     units, prob : see `predictions`
 
     Returns
@@ -125,12 +126,16 @@ def comparisons(
     ['union', '1 - 0']
     """
     tables.check_prob(prob)
-    of_averages = isinstance(comparison, str) and comparison.endswith("avg")
-    compare = _comparison(comparison.removesuffix("avg") if isinstance(comparison, str) else comparison)
-    rows = ExpectedRows.of(fit, data, units, "mean")
+    compare = _comparison(comparison)
+    of_rows = callable(comparison) or comparison == "difference" or by is None or by is False
+    of_averages = not of_rows or (isinstance(comparison, str) and comparison.endswith("avg"))
+    of_odds = comparison in ("lnor", "lnoravg")
+    rows = ExpectedRows.of(fit, data, units, "probability" if of_odds else "mean")
+    if of_odds and fit.spec.family.link.latent_variance is None:
+        raise FitError(f"'lnor' compares odds, and family {fit.spec.family.name} has none; 'lnratio' compares means")
     parts = []
     for name, spec in _variables(variables).items():
-        for label, low, high in _contrasts(rows.column(name), rows.fitted[name], spec):
+        for label, low, high in _contrasts(rows.column(name), rows.known(name), spec):
             ends = [rows.changed(name, values) for values in (low, high)]
 
             def both(places: Array, ends: list[Any] = ends) -> tuple[Array, Array]:
@@ -188,76 +193,41 @@ def slopes(
         if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
             raise FitError(f"{name} is no number, and has no slope; comparisons(fit, {name!r}) compares its levels")
         x = column.to_numpy(dtype=float)
-        known = rows.fitted[name].to_numpy(dtype=float, na_value=np.nan)
-        half = STEP * (float(np.nanstd(known)) or float(np.nanmax(np.abs(known))) or 1.0) / 2
-        with warnings.catch_warnings():  # half a step beyond a spline's last knot is no extrapolation
-            warnings.filterwarnings("ignore", message=".*is asked for.*", category=UserWarning)
-            ends, step = [rows.changed(name, x - half), rows.changed(name, x + half)], 2 * half
+        known = rows.known(name).to_numpy(dtype=float)
+        ends, step = _around(rows, name, x, float(np.nanstd(known)) or float(np.nanmax(np.abs(known))) or 1.0)
 
-        def change(places: Array, ends: list[Any] = ends, x: Array = x, step: float = step) -> Array:
+        def change(places: Array, ends: Any = ends, x: Array = x, step: Array = step) -> Array:
             below, above = (rows.values(changed, places) for changed in ends)
-            return SLOPES[slope]((above - below) / step, x[places, None], (above + below) / 2)
+            with np.errstate(all="ignore"):
+                found = SLOPES[slope]((above - below) / step[places, None], x[places, None], (above + below) / 2)
+            return finite(found, slope)
 
         parts.append(rows.result(change, by, prob, {"term": name, "contrast": slope}))
     return _joined(parts, by)
 
 
-def datagrid(fit: Any, /, **values: Any) -> pd.DataFrame:
-    """Return rows of all combinations of stated values, every other column at a typical value.
+def _around(rows: ExpectedRows, name: str, x: Array, spread: float) -> tuple[list[Any], Array]:
+    """Return the rows with a little less and a little more of a column, and the steps (n,) between.
 
-    Parameters
-    ----------
-    fit : Fit
-    **values : column = value, values, or a function of the column
-        Columns that are not named are at their mean (whole numbers at the value nearest to it), text, categories and
-        truth values at the most frequent one, trials at 1, and grouping factors at a unit that the fit has not seen,
-        which `predictions` takes for a typical one.
-
-    Returns
-    -------
-    DataFrame with a row for each combination, the last one stated varying fastest
-
-    Raises
-    ------
-    FitError
-        For columns that the model does not use, and for formulas with lags, whose rows cannot be made up.
-
-    Examples
-    --------
-    >>> import hierpanel as hp
-    >>> df = hp.datasets.load("wage_panel")
-    >>> fit = hp.fit("log_wage ~ union + experience + (1 | worker)", df, draws=200, seed=1)
-    >>> len(hp.datagrid(fit, union=[0, 1], experience=range(10)))
-    20
+    Steps shrink where x is nearer to 0 than its spread, for logarithms; and to a share of x where less than 0 would be
+    asked of one.
     """
-    coder = fit.coding
-    if coder.operators.shifts:
-        raise FitError(
-            f"{coder.operators.shifts[0].text} looks at other periods, which a grid does not have; give rows of the "
-            "data, such as df[df.year == 1987]"
-        )
-    fitted = fitted_rows(fit)
-    trials = coder.columns_of_trials() if fit.spec.family.counts_trials else ()
-    columns = [*coder.columns(), *(name for name in trials if name not in coder.columns())]
-    unknown = sorted(set(values) - set(columns))
-    if unknown:
-        raise FitError(f"the model has no column {unknown[0]!r}; its columns are: {', '.join(columns)}")
-    factors = {name for group in coder.formula.groups for name in group.factor}
-    units = factors | {means.by for means in coder.operators.means.values()}
-    if not fit.spec.has_intercept and any(g.is_fixed and set(g.name.split(":")) - set(values) for g in fit.spec.groups):
-        raise FitError("without an intercept the effects of fe() hold the level, and no unit is typical; state units")
-    chosen = {
-        name: _stated(values[name], fitted[name])
-        if name in values
-        else [1]
-        if name in trials
-        else [_typical(fitted[name], name in units)]
-        for name in columns
-    }
-    order = [name for name in columns if name not in values] + list(values)
-    rows = list(itertools.product(*(chosen[name] for name in order)))
-    grid = pd.DataFrame({name: [row[k] for row in rows] for k, name in enumerate(order)})
-    return grid[columns]
+
+    def ends(half: Array) -> list[Any]:
+        with warnings.catch_warnings():  # half a step beyond a spline's last knot is no extrapolation
+            warnings.filterwarnings("ignore", message=".*is asked for.*", category=UserWarning)
+            return [rows.changed(name, x - half), rows.changed(name, x + half)]
+
+    half = STEP / 2 * np.clip(np.abs(x), 1e-4 * spread, spread)
+    try:
+        return ends(half), 2 * half
+    except DataError as error:
+        half = np.where(x == 0, half, STEP / 2 * np.minimum(np.abs(x), spread))
+        try:
+            return ends(half), 2 * half
+        except DataError:
+            hint = f"; where {name} stands for levels, comparisons(fit, {{{name!r}: [a, b]}}) compares two of them"
+            raise FitError(f"no slope of {name}: {error}{hint}") from error
 
 
 def _variables(variables: Any) -> dict[str, Any]:
@@ -265,6 +235,10 @@ def _variables(variables: Any) -> dict[str, Any]:
         return {variables: None}
     if isinstance(variables, Mapping):
         return dict(variables)
+    if not isinstance(variables, (list, tuple, set, pd.Index)):
+        raise FitError(
+            f"variables names columns, as in 'union', ['union', 'hours'] or {{'hours': 10}}, not {variables!r}"
+        )
     return dict.fromkeys(variables)
 
 
@@ -275,12 +249,22 @@ def _compared(
 
 
 def _comparison(comparison: Any) -> Callable[[Array, Array], Array]:
-    if callable(comparison):
-        return comparison  # type: ignore[no-any-return]
-    if comparison not in COMPARISONS:
+    """Return a function of (high, low) whose values are checked; "ratioavg" is "ratio" of averages."""
+    comparison = comparison.removesuffix("avg") if isinstance(comparison, str) else comparison
+    if not callable(comparison) and comparison not in COMPARISONS:
         known = ", ".join(map(repr, COMPARISONS))
         raise FitError(f"comparison is a function of (high, low) or one of {known}, not {comparison!r}")
-    return COMPARISONS[comparison]
+    of_ends = comparison if callable(comparison) else COMPARISONS[comparison]
+    what = "comparison=" + (getattr(comparison, "__name__", "its function") if callable(comparison) else comparison)
+
+    def compare(high: Array, low: Array) -> Array:
+        with np.errstate(all="ignore"):
+            found = np.asarray(of_ends(high, low))
+        if found.shape != high.shape or found.dtype.kind not in "fiu":
+            raise FitError(f"{what} must give a number for each element of (high, low), as high - low does")
+        return finite(found.astype(float), f"{what}, of expected responses that may be 0 or negative,")
+
+    return compare
 
 
 def _contrasts(column: pd.Series, fitted: pd.Series, spec: Any) -> Iterator[tuple[str, Any, Any]]:
@@ -290,6 +274,8 @@ def _contrasts(column: pd.Series, fitted: pd.Series, spec: Any) -> Iterator[tupl
     if isinstance(spec, (list, tuple)):
         if len(spec) != 2:
             raise FitError(f"{column.name} is compared between two values, [low, high], not {len(spec)}")
+        if not all(np.ndim(end) == 0 for end in spec):
+            raise FitError(f"{column.name} is compared between two single values, [low, high], not {spec!r}")
         yield f"{spec[1]} - {spec[0]}", spec[0], spec[1]
     elif is_number and spec is None and set(known.unique()) <= {0, 1}:
         yield "1 - 0", 0, 1
@@ -328,21 +314,3 @@ def _joined(parts: list[pd.DataFrame], by: Any) -> pd.DataFrame:
     found = tables.Table(pd.concat(parts, ignore_index=by is not None and by is not False))
     found.columns.name, found.attrs = parts[0].columns.name, parts[0].attrs
     return found
-
-
-def _stated(value: Any, column: pd.Series) -> list[Any]:
-    value = value(column) if callable(value) else value
-    return [value] if isinstance(value, str) or not np.iterable(value) else list(value)
-
-
-def _typical(column: pd.Series, is_unit: bool) -> Any:
-    known = column.dropna()
-    is_number = pd.api.types.is_numeric_dtype(known.dtype) and not pd.api.types.is_bool_dtype(known.dtype)
-    if is_unit:
-        return int(known.max()) + 1 if is_number else "(typical)"
-    if is_number:
-        mean = float(known.mean())
-        return known.iloc[int((known - mean).abs().argmin())] if pd.api.types.is_integer_dtype(known.dtype) else mean
-    if column.dtype.kind == "M" or isinstance(column.dtype, pd.PeriodDtype):
-        return known.sort_values().iloc[len(known) // 2]
-    return known.mode().iloc[0]

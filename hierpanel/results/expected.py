@@ -3,7 +3,7 @@
 A row's unit is its own, a typical one (effects 0), or an average one: with a link these are three different numbers.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -11,15 +11,18 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from hierpanel.data.frame import column_names, to_table
-from hierpanel.errors import DataError, FitError
+from hierpanel.data.frame import as_read, column_names, to_table
+from hierpanel.data.reading import NewRows
+from hierpanel.errors import DataError, FitError, warn
 from hierpanel.results import tables
 from hierpanel.results.normal_mean import even, mean_over_normal
-from hierpanel.results.predict import Predictor
+from hierpanel.results.predict import Predictor, listed
 
 Array = np.ndarray
 Units = Literal["own", "typical", "average"]
 
+# Attribute of a table: columns that hold a typical unit, as in those of `datagrid`.
+TYPICAL = "typical units"
 # Effects of units are integrated out over this many sds to both sides.
 REACH = 8.5
 
@@ -39,34 +42,51 @@ class ExpectedRows:
 
     @classmethod
     def of(cls, fit: Any, data: Any, units: str, kind: str) -> "ExpectedRows":
+        check_fit(fit)
         if units not in ("own", "typical", "average"):
             raise FitError(f"units is 'own', 'typical' or 'average', not {units!r}")
         table = fitted_rows(fit) if data is None else to_table(data, column_names(data))
-        complete = fit.coding.code(table, trials=_needs_trials(fit, kind)).complete
-        if not complete.any():
+        rows = fit.coding.code(table, trials=_needs_trials(fit, kind))
+        if not rows.complete.any():
             raise DataError("in every row something is missing")
-        return cls(fit, table.loc[complete], table, units, kind)
+        if units == "own":
+            _refuse_new(fit, rows, getattr(data, "attrs", {}).get(TYPICAL, ()))
+        if lost := int((~rows.complete).sum()):
+            warn(f"{lost} of {len(table)} rows, in which something is missing, are left out")
+        return cls(fit, table.loc[rows.complete], table, units, kind)
 
     @cached_property
     def fitted(self) -> pd.DataFrame:
         """Rows of the fit, of which levels and spreads are taken."""
         return fitted_rows(self.fit)
 
+    def known(self, name: str) -> pd.Series:
+        """A column of the fit's rows."""
+        return as_read(self.fitted[name])
+
     def column(self, name: str) -> pd.Series:
         known = self.fit.coding.columns()
         if name not in known:
             raise FitError(f"the model has no column {name!r}; its columns are: {', '.join(known)}")
-        return self.table[name]
+        if name not in self.fit.coding.moving():
+            raise FitError(
+                f"{name} enters this model by lags, leads, unit means or first outcomes alone, which keep their values "
+                f"when a row's own {name} changes; their coefficients are in fixef()"
+            )
+        return as_read(self.table[name])
 
     def changed(self, name: str, values: Any) -> "_Predictor":
         """Return the rows with another value of one column; what looks at other rows sees the old ones."""
-        table = self.table.assign(**{name: values})
-        return self._predictor(table)
+        found = self._predictor(self.table.assign(**{name: values}))
+        if not found.rows.complete.all():
+            raise DataError(f"with {name} changed something is missing in {int((~found.rows.complete).sum())} rows")
+        return found
 
     def values(self, changed: "_Predictor | None", places: Array) -> Array:
         """Return draws (m, S) of the expected response of complete rows."""
         one = self._unchanged if changed is None else changed
-        return one.expected(places, self.kind)
+        with np.errstate(over="ignore"):
+            return finite(one.expected(places, self.kind), "the expected response")
 
     @cached_property
     def _unchanged(self) -> "_Predictor":
@@ -101,7 +121,7 @@ class ExpectedRows:
 
     def _averaged(self, work: Callable[[Array], Array], by: Any) -> tuple[Array, pd.DataFrame, Array]:
         """Return sums over rows (groups, S), the groups' keys, and their rows."""
-        columns = [] if by is True else [by] if isinstance(by, str) else list(by)
+        columns = _columns_of(by)
         rows = self.table.reset_index(drop=True)
         for name in columns:
             if name not in rows.columns:
@@ -184,6 +204,41 @@ def _averaged(link: str, inverse: Callable[[Array], Array], eta: Array, variance
     return mean_over_normal(inverse, eta, spread, *even(REACH, int(np.ceil(2 * REACH / step)) + 1))
 
 
+def check_fit(fit: Any) -> None:
+    """Raise unless it is a fit."""
+    if not hasattr(type(fit), "coding"):
+        raise FitError(f"a fit is what hp.fit, Model.fit or hp.load returns, not a {type(fit).__name__}")
+
+
+def finite(values: Array, what: str) -> Array:
+    """Return draws (m, S) as they are, if all are numbers."""
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise FitError(f"{what} is no finite number in {int(bad.sum())} draws of {int(bad.any(axis=1).sum())} rows")
+    return values
+
+
+def _columns_of(by: Any) -> list[str]:
+    if by is True:
+        return []
+    if isinstance(by, str):
+        return [by]
+    if not isinstance(by, Iterable) or not all(isinstance(name, str) for name in by):
+        raise FitError(f"by is True, None, a column or a list of columns, not {by!r}")
+    return list(dict.fromkeys(by))
+
+
+def _refuse_new(fit: Any, rows: NewRows, typical: Sequence[str]) -> None:
+    """An unknown unit is never taken for a typical one unasked; columns of `typical` are asked for."""
+    for spec, group in zip(fit.spec.groups, rows.groups, strict=True):
+        if len(group.new) and not set(spec.name.split(":")) & set(typical):
+            some = listed(group.new)
+            raise DataError(
+                f"{spec.name} has {some} that the fit has not seen; units='typical' puts effects at 0, "
+                "units='average' averages over units"
+            )
+
+
 def _needs_trials(fit: Any, kind: str) -> bool:
     return bool(fit.spec.family.counts_trials and kind == "mean")
 
@@ -193,7 +248,9 @@ def fitted_rows(fit: Any) -> pd.DataFrame:
     if fit.source is None:
         raise FitError("this fit does not hold the table that it was read from; give data=")
     rows: pd.DataFrame = fit.source.table.loc[fit.coding.kept]
-    return rows.set_index(fit.design.index) if len(rows) == len(fit.design.index) else rows
+    if fit.spec.joined:  # a row for each unit: what differs within it is of its first row
+        rows = rows[~rows.duplicated(fit.spec.panel.unit)].sort_values(fit.spec.panel.unit)
+    return rows.set_index(fit.design.index)
 
 
 def _summary(values: Array, prob: float) -> pd.DataFrame:

@@ -9,7 +9,8 @@ import pandas as pd
 
 from hierpanel.errors import FitError
 from hierpanel.formula import words
-from hierpanel.results import contrasts, expected
+from hierpanel.results import expected
+from hierpanel.results.datagrid import datagrid
 from hierpanel.results.plot_style import number
 from hierpanel.results.thinning import evenly
 
@@ -84,7 +85,7 @@ def grid(fit: Any, x: str, by: str | None, at: Mapping[str, Any] | None, units: 
         if not isinstance(value, str) and np.iterable(value):
             raise FitError(f"at= holds {name!r} at one value; several are for the regressor itself and for by=")
     stated: dict[str, Any] = {} if across is None else {across.name: list(across.values)}
-    rows = contrasts.datagrid(fit, **at, **stated, **{along.name: list(along.values)})
+    rows = datagrid(fit, **at, **stated, **{along.name: list(along.values)})
     _check_units(fit, rows, units, {*at, *stated, along.name})
     return Grid(rows, along, across, _held(fit, rows, {along.name, *stated}, units, at), trials_of(fit, rows))
 

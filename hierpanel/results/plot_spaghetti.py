@@ -12,6 +12,7 @@ from hierpanel.results import plot_grid as grids
 from hierpanel.results import plot_marks as marks
 from hierpanel.results import plot_style as style
 from hierpanel.results import plot_ticks as ticks
+from hierpanel.results.datagrid import datagrid
 from hierpanel.results.plot_predictions import expected, of_rows
 from hierpanel.results.plot_style import INK, LINE, POOLED
 from hierpanel.results.thinning import evenly
@@ -38,7 +39,7 @@ def spaghetti(fit: Any, group: str, x: str | None, units: int | Sequence[Any], d
     if x in grids.regressors(fit) and not fit.coding.operators.shifts:
         lines, population = _over_grid(fit, group, along, table, design.codes, chosen), _typical(fit, along)
         rest = [name for name in fit.coding.columns() if name in grids.regressors(fit) and name != x]
-        held = ", ".join(grids.said(contrasts.datagrid(fit), rest)) if rest else ""
+        held = ", ".join(grids.said(datagrid(fit), rest)) if rest else ""
     else:
         lines, population = _through_rows(fit, design.codes, chosen, place), _average_rows(fit, along)
         held = f"fitted values of each row; population: typical {group}, averaged over rows"
@@ -129,7 +130,7 @@ def _over_grid(
 ) -> list[tuple[Array, Array]]:
     """Return (x, posterior mean) of each unit over the values that it has, everything else typical."""
     factor = next(list(g.factor) for g in fit.coding.formula.groups if g.name == group)
-    base = contrasts.datagrid(fit)
+    base = datagrid(fit)
     parts = []
     for code in chosen:
         rows = table[codes == code]
@@ -161,7 +162,7 @@ def _typical(fit: Any, along: grids.Axis) -> pd.DataFrame:
     values = list(along.values)
     if along.is_line and not isinstance(values[0], pd.Timestamp) and len(values) > 2:
         values = np.linspace(values[0], values[-1], grids.POINTS).tolist()
-    grid = contrasts.datagrid(fit, **{along.name: values})
+    grid = datagrid(fit, **{along.name: values})
     return _summary(contrasts.predictions(fit, grid, units="typical", prob=PROB), along, grids.trials_of(fit, grid))
 
 

@@ -18,6 +18,7 @@ from hierpanel.data.design import Design
 from hierpanel.data.reading import Coder, NewGroup, NewRows
 from hierpanel.errors import DataError, FitError
 from hierpanel.results import tables
+from hierpanel.results.effects import covariance_factors
 from hierpanel.results.normal_mean import even, gauss, mean_over_normal
 from hierpanel.spec import Rows
 
@@ -64,7 +65,7 @@ def check_new(fit: Any, rows: NewRows, new_groups: str) -> None:
     for spec, group in zip(fit.spec.groups, rows.groups, strict=True):
         if not len(group.new):
             continue
-        what = f"{spec.name} has {_listed(group.new)} that the fit has not seen"
+        what = f"{spec.name} has {listed(group.new)} that the fit has not seen"
         if spec.is_fixed:
             raise DataError(f"{what}, and fe({spec.name}) says nothing of new ones; (1 | {spec.name}) does")
         if new_groups == "error":
@@ -207,11 +208,9 @@ class Predictor:
         found = []
         for spec in self.fit.spec.groups:
             sd = self.fit.draws(f"sd_{spec.name}").reshape(self.size, -1)
-            L = np.broadcast_to(np.eye(len(spec.coefs)), (self.size, len(spec.coefs), len(spec.coefs)))
-            if spec.is_correlated:
-                cor = self.fit.draws(f"cor_{spec.name}").reshape(L.shape)
-                L = np.linalg.cholesky(cor + 1e-12 * np.eye(len(spec.coefs)))
-            found.append(sd[:, :, None] * L)
+            q = sd.shape[1]
+            cor = self.fit.draws(f"cor_{spec.name}").reshape(self.size, q, q) if spec.is_correlated else None
+            found.append(covariance_factors(sd, cor))
         return found
 
     def _responses(self, places: Array, eta: Array) -> Array:
@@ -282,6 +281,7 @@ def _hash(label: Any) -> int:
     return int.from_bytes(hashlib.blake2b(str(label).encode(), digest_size=7).digest())
 
 
-def _listed(labels: pd.Index) -> str:
+def listed(labels: pd.Index) -> str:
+    """Count labels and name the first of them."""
     shown = ", ".join(map(str, labels[:5])) + (", …" if len(labels) > 5 else "")
     return f"{len(labels)} level{'s' if len(labels) > 1 else ''} ({shown})"
