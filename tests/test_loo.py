@@ -1,5 +1,6 @@
 """Pointwise log densities against scipy, leave-one-out in chunks against ArviZ at one go, and who may be compared."""
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from scipy import special, stats
 
 import hierpanel as hp
 from hierpanel.results import loo
-from hierpanel.results.fit import Fit
+from hierpanel.results.fit import Fit, with_idata
 
 EVERY_ROW = slice(None)
 
@@ -195,3 +196,21 @@ def test_compare_knows_what_it_goes_by(pooled: Fit, workers: Fit) -> None:
         hp.compare({"a": pooled, "b": workers}, by="waic")
     with pytest.raises(hp.FitError, match="at least two fits"):
         hp.compare({"a": pooled})
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + (x + size | g)", "y ~ x + (0 + x || g)", "y ~ x", "y ~ x + fe(g)"])
+def test_closed_form_needs_no_coordinates_of_the_marginal_route(formula: str, table: pd.DataFrame) -> None:
+    """Draws of sds, correlations and sigma say the same as ψ does, so fits by NUTS are scored alike."""
+    fit = hp.fit(formula, table, draws=50, seed=1, progress=False)
+    groups = {name: node.to_dataset() for name, node in fit.idata.children.items()}
+    groups["sample_stats"] = groups["sample_stats"].drop_vars("psi")
+    stripped = with_idata(fit, xr.DataTree.from_dict(groups))
+    np.testing.assert_allclose(stripped.loo().elpd_i, fit.loo().elpd_i, rtol=1e-8)
+
+
+def test_scores_are_printed_to_what_matters(workers: Fit, pooled: Fit) -> None:
+    shown = str(hp.compare({"pooled": pooled, "partial": workers})).splitlines()
+    assert shown[0] == "LOO: a new row of a known unit"
+    assert shown[2].split()[0] == "partial"
+    assert all(re.fullmatch(r"-?[\d,]+\.\d|[\d.]+|[\d.e-]+|0\.\d{3}", cell) for cell in shown[3].split()[1:])
+    assert shown[2].split()[3:5] == ["0.0", "0.0"]

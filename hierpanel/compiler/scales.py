@@ -159,10 +159,10 @@ def lkj_concentration(q: int, eta: float) -> np.ndarray:
     return np.array([eta + (q - 2 - j) / 2 for i in range(q) for j in range(i)])
 
 
-def partial_correlations(L: Any) -> list[float]:
-    """Return the partial correlations, row by row, of a correlation matrix with the Cholesky factor L (q, q)."""
+def partial_correlations(L: Any) -> list[Any]:
+    """Return the partial correlations, row by row, of a correlation matrix with the Cholesky factor L (q, q, …)."""
     left = [[1 - sum(L[i][k] ** 2 for k in range(j)) for j in range(i)] for i in range(len(L))]
-    return [float(L[i][j] / left[i][j] ** 0.5) for i in range(len(L)) for j in range(i)]
+    return [L[i][j] / left[i][j] ** 0.5 for i in range(len(L)) for j in range(i)]
 
 
 def correlation_cholesky(partial: Sequence[Any], q: int) -> Matrix:

@@ -15,6 +15,9 @@ from hierpanel.spec import GroupSpec, ModelSpec, Prior
 
 Array = np.ndarray
 
+# Of a partial correlation, so that it has a coordinate.
+LARGEST = 1 - 1e-13
+
 
 @dataclass(frozen=True)
 class VarianceParameters:
@@ -37,6 +40,24 @@ class VarianceParameters:
     def sigma(self, psi: Array) -> Array:
         """Return (P,) residual sds."""
         return np.asarray(np.exp(psi[:, -1]))
+
+    def coordinates(self, draws: Mapping[str, Array]) -> Array:
+        """Return ψ (S, d) of draws of sds and correlations (on the prior's scale) and sigma: undo the two above.
+
+        Parameters
+        ----------
+        draws : ``prior_name("sd", group)`` → (S, q), ``prior_name("cor", group)`` → (S, q, q), ``"sigma"`` → (S,)
+        """
+        found = []
+        for group in self.spec.groups:
+            sds = draws[prior_name("sd", group)]
+            found += [np.log(sds[:, k]) for k, sd in enumerate(group.sd) if isinstance(sd, Prior)]
+            for block in (block for block in group.blocks if block.correlated):
+                R = draws[prior_name("cor", group)][:, block.columns, block.columns]
+                L = np.linalg.cholesky(R + (1 - LARGEST) * np.eye(block.size))
+                partial = scales.partial_correlations(np.moveaxis(L, 0, 2))
+                found += [np.arctanh(np.clip(r, -LARGEST, LARGEST)) for r in partial]
+        return np.stack([*found, np.log(draws["sigma"])], axis=1)
 
     def log_prior(self, psi: Array) -> Array:
         """Return the log prior density of psi (P, d), its Jacobian included, (P,)."""

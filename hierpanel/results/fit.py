@@ -15,7 +15,7 @@ from hierpanel.data.reading import Coder, Source
 from hierpanel.errors import FitError, FormulaError
 from hierpanel.formula import Formula, namespace
 from hierpanel.formula.update import changed
-from hierpanel.results import evidence, health, loo, store, tables
+from hierpanel.results import evidence, loo, store, tables
 from hierpanel.results.effects import GroupEffects
 from hierpanel.results.health import Diagnostics, diagnostics
 from hierpanel.results.maketables import Protocol
@@ -227,17 +227,14 @@ class Fit(StatsmodelsWords, PanelAnswers, Predictions, Protocol):
     def loo(self) -> Any:
         """Return the leave-one-out ELPD (a new row of a known unit): arviz's ELPDData with ``elpd_i``, ``pareto_k``.
 
-        By the marginal route each row's density without itself is in closed form given the sds, correlations and sigma,
+        Of Gaussian responses each row's density without itself is in closed form given the sds, correlations and sigma,
         and only these are importance-sampled, so that Pareto k is low even for units with few rows.
         """
-        draws = self.stored_draws()
-        scalars = health.scalars(self.spec, draws)
-        size = scalars.shape[0] * scalars.shape[1]
-        efficiency = loo.efficiency_of(scalars, size)
-        if self.method == "marginal":
-            psi = self.idata["sample_stats"]["psi"].values.reshape(size, -1)
-            return loo.loo_given_psi(self.effects.marginal, self.spec, self.design, psi, efficiency)
-        return loo.loo(self.spec, self.design, draws, efficiency)
+        return self._loo
+
+    @cached_property
+    def _loo(self) -> Any:
+        return loo.of_fit(self)
 
     def means(self) -> dict[str, np.ndarray]:
         """Return the posterior mean of every variable, as one draw of one chain: (1, 1, …)."""

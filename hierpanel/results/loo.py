@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 
 from hierpanel.compiler import leverage
+from hierpanel.compiler import marginal as route
 from hierpanel.compiler.dense import LARGE
 from hierpanel.compiler.marginal import Marginal
 from hierpanel.compiler.predictor import linear_predictor
+from hierpanel.compiler.scales import prior_name
 from hierpanel.data.design import Design
-from hierpanel.errors import FitError
+from hierpanel.errors import FitError, RouteError
 from hierpanel.inference.diagnostics import diagnose
-from hierpanel.results import evidence
+from hierpanel.results import evidence, health
 from hierpanel.results.tables import Table
 from hierpanel.results.thinning import evenly
 from hierpanel.spec import ModelSpec, Rows
@@ -58,6 +60,36 @@ def log_likelihood(spec: ModelSpec, design: Design, draws: Mapping[str, np.ndarr
     weights = None if design.weights is None else design.weights[rows]
     trials = None if design.trials is None else design.trials[rows]
     return spec.family.log_density(spec.family.link, eta, parameters, Rows(design.y[rows], weights, trials))
+
+
+def of_fit(fit: Any) -> Any:
+    """Return ArviZ's ELPDData of a fit: in closed form given ψ where there is one, whichever route sampled it."""
+    draws = fit.stored_draws()
+    scalars = health.scalars(fit.spec, draws)
+    efficiency = efficiency_of(scalars, scalars.shape[0] * scalars.shape[1])
+    psi = _psi(fit)
+    if psi is None:
+        return loo(fit.spec, fit.design, draws, efficiency)
+    return loo_given_psi(fit.effects.marginal, fit.spec, fit.design, psi, efficiency)
+
+
+def _psi(fit: Any) -> np.ndarray | None:
+    """Draws (S, d) of ψ, or None where the model has no marginal density."""
+    stats = fit.idata["sample_stats"]
+    size = int(np.prod(fit.effects.lead))
+    if "psi" in stats.data_vars:
+        return np.asarray(stats["psi"].values.reshape(size, -1))
+    if route.refuses(fit.spec):
+        return None
+    try:
+        parameters = fit.effects.marginal.parameters
+    except RouteError:
+        return None
+    names = ["sigma"]
+    for group in fit.spec.groups:
+        names += [prior_name("sd", group), *([prior_name("cor", group)] if group.is_correlated else [])]
+    draws = {name: fit.draws(name) for name in names}
+    return np.asarray(parameters.coordinates({name: d.reshape(size, *d.shape[2:]) for name, d in draws.items()}))
 
 
 def loo(spec: ModelSpec, design: Design, draws: Mapping[str, np.ndarray], efficiency: float) -> Any:

@@ -3,6 +3,7 @@
 Intervals are equal-tailed; the table's corner names their probability.
 """
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from hierpanel.spec import ModelSpec
 
 COLUMNS = ("mean", "sd", "lower", "upper", "p_pos", "ess_bulk", "ess_tail", "r_hat")
 
+# Characters that fit in a table's corner; more stand above it.
+CORNER = 24
 # Every column on one line and every name in full; of more than 60 rows the first and last 12.
 _WHOLE = (
     "display.width", 1000, "display.max_columns", None, "display.max_colwidth", None,
@@ -52,6 +55,9 @@ class Table(pd.DataFrame):
     def _partly_rounded(self) -> pd.DataFrame:
         """Round the columns of a summary that are there; long tables are left as they are."""
         found = pd.DataFrame(self)
+        for score, decimals in (("elpd", 1), ("log_evidence", 3)):
+            if score in found:
+                return found.map(lambda value, digits=decimals: _score(value, digits))
         if "sd" not in found or len(found) > 200:
             return found
         for name in (name for name in COLUMNS[:4] if name in found):
@@ -61,15 +67,30 @@ class Table(pd.DataFrame):
         return found
 
     def __repr__(self) -> str:
+        above, shown = self._captioned()
         with pd.option_context(*_WHOLE):
-            return repr(self.rounded())
+            return above + "\n" * bool(above) + repr(shown)
 
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        show: Any = self.rounded()  # the stubs do not know _repr_html_
+        above, shown = self._captioned()
+        show: Any = shown  # the stubs do not know _repr_html_
         with pd.option_context(*_WHOLE):
-            return str(show._repr_html_())
+            return f"<p>{html.escape(above)}</p>" * bool(above) + str(show._repr_html_())
+
+    def _captioned(self) -> tuple[str, pd.DataFrame]:
+        """What is too long for the table's corner, and the cells as they are printed."""
+        shown = self.rounded()
+        name = str(shown.columns.name or "")
+        return (name, shown.rename_axis(columns=None)) if len(name) > CORNER else ("", shown)
+
+
+def _score(value: Any, decimals: int) -> Any:
+    """A weight, a score or a count, as it is printed."""
+    if not isinstance(value, float):
+        return value
+    return f"{value:.3g}" if 0 < abs(value) < 0.0005 else f"{value:,.{decimals if abs(value) > 1 or not value else 3}f}"
 
 
 def summarise(draws: np.ndarray, index: pd.Index, prob: float = 0.95) -> Table:
