@@ -1,5 +1,6 @@
 """The errors that hierpanel raises on purpose: each names the thing, shows where, and says what would work."""
 
+import numbers
 import os
 import warnings
 
@@ -60,3 +61,9 @@ class FormulaError(HierpanelError):
 
     def __reduce__(self) -> tuple[type, tuple[str, str, int, int]]:
         return type(self), (self.problem, self.formula, self.start, self.end)
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Raise `FitError` unless an option is a whole number of at least so much."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+        raise FitError(f"{name} must be a whole number of at least {least}, not {value!r}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hierpanel.errors import FitError
+from hierpanel.errors import FitError, check_whole
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,7 @@ def check(draws: Any, chains: Any, tune: Any, seed: Any, cores: Any, target_acce
         name: value for name, value in (("cores", cores), ("seed", seed)) if value is not None
     }
     for name, value in given.items():
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or value < least[name]:
-            raise FitError(f"{name} must be a whole number of at least {least[name]}, not {value!r}")
+        check_whole(name, value, least[name])
     if seed is not None and seed >= 2**64:
         raise FitError(f"seed must be below 2**64, not {seed!r}")
     if target_accept is not None and not (isinstance(target_accept, (int, float)) and 0 < target_accept < 1):

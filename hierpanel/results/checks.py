@@ -8,7 +8,7 @@ import pandas as pd
 
 from hierpanel.compiler.scales import prior_name
 from hierpanel.data.design import Design
-from hierpanel.errors import FitError, PriorError
+from hierpanel.errors import FitError, PriorError, check_whole
 from hierpanel.results.effects import covariance_factors
 from hierpanel.results.explain import prior_draws
 from hierpanel.results.plot_parameters import every_parameter
@@ -21,20 +21,20 @@ Array = np.ndarray
 
 def posterior_predictive(fit: Any, draws: int | None, seed: int) -> Any:
     """Draw responses of the fit's rows; see `Fit.posterior_predictive`."""
-    found = Predictor(fit, of_design(fit.design), "error", seed).draws("response", None)
-    if draws is None:
-        return found.rename(fit.spec.formula.response)
-    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
-        raise FitError(f"draws is a whole number of 1 or more, not {draws!r}")
-    chains, length = found.shape[:2]
-    keep = evenly(length, -(-draws // chains))
-    return found.isel(draw=keep).rename(fit.spec.formula.response)
+    check_whole("seed", seed, 0)
+    keep = None
+    if draws is not None:
+        check_whole("draws", draws, 1)
+        chains, length = fit.effects.lead
+        keep = evenly(length, -(-draws // chains))
+    found = Predictor(fit, of_design(fit.design), "error", seed).draws("response", None, keep)
+    return found.rename(fit.spec.formula.response)
 
 
 def prior_predictive(spec: ModelSpec, design: Design, draws: int, seed: int) -> Any:
     """Draw responses of the rows from the priors; see `Model.prior_predictive`."""
-    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
-        raise FitError(f"draws is a whole number of 1 or more, not {draws!r}")
+    check_whole("draws", draws, 1)
+    check_whole("seed", seed, 0)
     import xarray as xr
 
     rng = np.random.default_rng(seed)

@@ -5,8 +5,7 @@ alone equals itself in a batch, in any order, and two rows of one new unit share
 """
 
 import hashlib
-import numbers
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -16,7 +15,7 @@ import pandas as pd
 
 from hierpanel.data.design import Design
 from hierpanel.data.reading import Coder, NewGroup, NewRows
-from hierpanel.errors import DataError, FitError
+from hierpanel.errors import DataError, FitError, check_whole
 from hierpanel.results import tables
 from hierpanel.results.effects import covariance_factors
 from hierpanel.results.normal_mean import even, gauss, mean_over_normal
@@ -49,8 +48,9 @@ def predict(
         raise FitError(f"kind is 'mean', 'linear' or 'response', not {kind!r}")
     if transform is not None and kind == "linear":
         raise FitError("transform= applies to the response: use it with kind='mean' or kind='response'")
-    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or seed < 0:
-        raise FitError(f"seed is a whole number of 0 or more, not {seed!r}")
+    if transform is not None and not callable(transform):
+        raise FitError(f"transform= is a function of an array, such as np.exp, not {transform!r}")
+    check_whole("seed", seed, 0)
     tables.check_prob(prob)
     rows = rows_of(fit, data, kind != "linear")
     check_new(fit, rows, new_groups)
@@ -149,17 +149,26 @@ class Predictor:
         table.attrs = {"interval": "equal-tailed", "prob": prob, "kind": kind}
         return table
 
-    def draws(self, kind: Kind, transform: Callable[[Array], Array] | None) -> Any:
-        """Return draws as a DataArray (chain, draw, row); rows in which something is missing are NaN."""
+    def draws(
+        self, kind: Kind, transform: Callable[[Array], Array] | None, keep: Sequence[int] | Array | None = None
+    ) -> Any:
+        """Return draws as a DataArray (chain, draw, row); rows in which something is missing are NaN.
+
+        Parameters
+        ----------
+        keep : places of the draws of each chain; all of them unless given
+        """
         import xarray as xr
 
         chains, length = self.fit.effects.lead
-        found = np.full((len(self.rows.complete), self.size), np.nan)
+        kept = np.arange(length) if keep is None else np.asarray(keep)
+        found = np.full((len(self.rows.complete), chains, len(kept)), np.nan)
         where = np.flatnonzero(self.rows.complete)
         for places, eta in self.chunks():
-            found[where[places]] = self.values(kind, places, eta, transform)
-        array = xr.DataArray(found.T.reshape(chains, length, -1), dims=("chain", "draw", "row"), name=kind)
-        array = array.assign_coords(chain=np.arange(chains), draw=np.arange(length))
+            values = self.values(kind, places, eta, transform)
+            found[where[places]] = values.reshape(-1, chains, length)[:, :, kept]
+        array = xr.DataArray(np.moveaxis(found, 0, 2), dims=("chain", "draw", "row"), name=kind)
+        array = array.assign_coords(chain=np.arange(chains), draw=kept)
         return array.assign_coords(row_coordinates(self.rows.index))
 
     @property
@@ -259,8 +268,12 @@ class Predictor:
 
 
 def _transformed(transform: Callable[[Array], Array], values: Array) -> Array:
-    with np.errstate(all="ignore"):
-        found = np.asarray(transform(values), dtype=float)
+    try:
+        with np.errstate(all="ignore"):
+            found = np.asarray(transform(values), dtype=float)
+    except (TypeError, ValueError) as error:
+        name = getattr(transform, "__name__", "transform=")
+        raise FitError(f"{name} does not take an array of responses, as np.exp does: {error}") from error
     if found.shape != values.shape or not np.isfinite(found).all():
         raise FitError("transform= must give one finite number for each response, as np.exp does")
     return found

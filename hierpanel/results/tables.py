@@ -4,6 +4,7 @@ Intervals are equal-tailed; the table's corner names their probability.
 """
 
 import html
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -193,7 +194,7 @@ def _mixture_quantile(means: np.ndarray, sds: np.ndarray, p: float) -> np.ndarra
 
 def check_prob(prob: Any) -> None:
     """Raise `FitError` unless prob is a probability."""
-    if not isinstance(prob, (int, float)) or not 0 < prob < 1:
+    if not isinstance(prob, numbers.Real) or not 0 < float(prob) < 1:
         raise FitError(f"prob is the probability of the interval, between 0 and 1, as in prob=0.95, not {prob!r}")
 
 

@@ -160,7 +160,8 @@ def _support(bad: Array, y: Array, rule: str) -> str | None:
 
 
 def _spread(sigma: Any, weights: Any) -> Any:
-    return sigma if weights is None else sigma / np.sqrt(weights)
+    # a product: of the quotient PyTensor's rewrites of the Student-t density report bugs of their own
+    return sigma if weights is None else sigma * weights**-0.5
 
 
 def _normal(pm: Any, _: Link, eta: Any, parameters: Parameters, rows: Rows) -> tuple[Any, dict[str, Any]]:
