@@ -153,7 +153,7 @@ def test_an_arrow_for_each_unit_from_its_own_estimate_to_its_posterior_mean(made
     np.testing.assert_allclose(pooled[:, 0], numbers["pooled"])
     assert ax.lines[0].get_xdata()[0] == pytest.approx(fit.params["x"])
     assert ax.get_title(loc="left") == "Shrinkage of x by g"
-    assert ax.get_xlabel() == "x: beta + b"
+    assert ax.get_xlabel() == "x: beta + b (y per unit of x)"
 
 
 def test_it_takes_the_first_column_and_draws_where_it_is_told(made: Made, table: pd.DataFrame) -> None:

@@ -12,6 +12,8 @@ Array = np.ndarray
 
 # Points on paper below which a row of a horizontal plot holds no marker of its own.
 DENSE = 9
+# Inches of a figure below which words above and below the axes take further lines.
+NARROW = 5
 
 
 def height_of_rows(rows: int, named: int = 60) -> float:
@@ -23,8 +25,9 @@ def row_height(ax: Any, rows: int) -> float:
     """Return the points on paper that each of some rows of a horizontal plot has."""
     figure = ax.get_figure(root=True)
     alone = len(figure.axes) == 1 and figure.get_layout_engine() is not None
-    # an inch goes to the title, the legend and the label of the x axis
-    height = 72 * (figure.get_size_inches()[1] - 1.0) if alone else size_of(ax)[1]
+    across, height = figure.get_size_inches()
+    # an inch goes to the title, the legend and the label of the x axis; more where these take further lines
+    height = 72 * (height - (1.0 if across >= NARROW else 1.5)) if alone else size_of(ax)[1]
     return float(height / (rows + 0.6))
 
 
