@@ -258,6 +258,18 @@ def test_lines_are_as_long_as_their_room() -> None:
 # Words ----------------------------------------------------------------------------------------------------------------
 
 
+def test_slopes_say_what_they_are_of(schools: pd.DataFrame) -> None:
+    counts = of("count ~ x + (1 | school)", schools, "poisson").plot.slopes("x")
+    assert counts.get_ylabel() == "d E[count] / d x"
+    assert counts.get_title(loc="left") == "Slope of expected count in x, by x"
+    constant = of("y ~ x + treated + (1 | school)", schools)
+    assert constant.plot.slopes("x").get_title(loc="left") == "Slope of y in x"
+    assert constant.plot.slopes("x", by="treated").get_title(loc="left") == "Slope of y in x, by treated"
+    assert constant.plot.slopes("x", over="treated").get_title(loc="left") == "Slope of y in x, by treated"
+    bent = of("y ~ x + I(x ** 2) + (1 | school)", schools)
+    assert bent.plot.slopes("x").get_title(loc="left") == "Slope of y in x, by x"
+
+
 def test_shrinkage_says_its_unit(made: Made, schools: pd.DataFrame) -> None:
     assert made("y ~ (1 | school)", schools).plot.shrinkage("school").get_xlabel() == "Intercept: beta + b (y)"
     hits = made("won ~ (1 | school)", schools, family="bernoulli")
