@@ -273,6 +273,19 @@ def test_the_report_escapes_names(made: Made, table: pd.DataFrame, tmp_path: Pat
     assert nasty in "".join(tags.text)
 
 
+def test_the_report_is_legible_on_a_phone(made: Made, table: pd.DataFrame, tmp_path: Path) -> None:
+    page = written(made("y ~ x + (x | g)", table), tmp_path)
+    images = re.findall(r'<p class="scroll"><img [^>]*style="min-width:(\d+)px"', page)
+    assert len(images) == page.count("<img ")
+    # of 6 to 7.5 inches with letters of 8 points; on a page that is narrower they scroll
+    assert all(400 <= int(width) <= 510 for width in images)
+    assert '<div class="scroll priors"><table' in page
+    assert (
+        page.index('class="scroll priors"') < page.index("What they imply") < page.index('<div class="scroll"><table')
+    )
+    assert "nth-child(3)" not in page
+
+
 def test_nothing_is_cut_off_in_the_reports_priors(made: Made, table: pd.DataFrame, tmp_path: Path) -> None:
     fit = made("y ~ x + t + w + (x + t + w | g)", table)
     text = " ".join("".join(Tags(written(fit, tmp_path)).text).split())

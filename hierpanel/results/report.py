@@ -16,6 +16,9 @@ from hierpanel.errors import FitError
 from hierpanel.results import store
 from hierpanel.results.explain import paragraphs, prior_summary
 
+# Pixels below which an image's smallest letters do not shrink; a narrower page scrolls it.
+READABLE = 7.5
+
 _STYLE = """
 :root { color-scheme: light; }
 body { font-family: system-ui, sans-serif; color: #222; background: #fff; margin: 0 auto; max-width: 60em;
@@ -26,11 +29,22 @@ h3 { display: none; }
 img { max-width: 100%; height: auto; }
 table { border-collapse: collapse; } th, td { padding: .15em .6em; }
 p { overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; }
+.scroll, .hierpanel div { overflow-x: auto; background: no-repeat white;
+  background-image: linear-gradient(to right, #fff 50%, #fff0), linear-gradient(to left, #fff 50%, #fff0),
+                    linear-gradient(to right, #0005, #0000), linear-gradient(to left, #0005, #0000);
+  background-position: left, right, left, right; background-size: 2em 100%, 2em 100%, .8em 100%, .8em 100%;
+  background-attachment: local, local, scroll, scroll; }
+.scroll img { display: block; mix-blend-mode: multiply; }
+.hierpanel td:first-child { overflow-wrap: anywhere; min-width: 8em; }
 .dataframe th, .dataframe td { text-align: left; vertical-align: top; white-space: nowrap; }
 .dataframe tr { border-bottom: 1px solid #ddd; }
 .dataframe tbody th { font-weight: 400; }
-.dataframe td:nth-child(3) { white-space: normal; min-width: 14em; }
+.priors td, .priors tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 10em; }
+@media (max-width: 44em) {
+  .priors thead { display: none; }
+  .priors tr, .priors td, .priors tbody th { display: block; }
+  .priors tbody th { font-weight: 600; }
+}
 """
 
 
@@ -61,7 +75,7 @@ def page(fit: Any) -> str:
         *_section("Units", _units(fit)),
         *_section("Does the model see such data?", [_figure(lambda: fit.plot.ppc(), "Posterior predictive check")]),
         "<h2>Priors</h2>",
-        f'<div class="scroll">{priors.table_html()}</div>',
+        f'<div class="scroll priors">{priors.table_html()}</div>',
     ]
     if implied := priors.implied_html():
         parts += ["<p>What they imply before the data (prior quantiles):</p>", f'<div class="scroll">{implied}</div>']
@@ -102,6 +116,7 @@ def _units(fit: Any) -> list[str]:
 def _figure(draw: Callable[[], Any], alt: str) -> str:
     """Return a plot as an image within the page, or the sentence that says why there is none."""
     import matplotlib.pyplot as plt
+    from matplotlib.text import Text
 
     try:
         axes = draw()
@@ -111,9 +126,12 @@ def _figure(draw: Callable[[], Any], alt: str) -> str:
     figure = np.ravel(np.asarray(axes, dtype=object))[0].figure
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
+    smallest = min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text() and text.get_visible())
+    least = 72 * figure.get_size_inches()[0] * READABLE / smallest
     plt.close(figure)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<p><img alt="{html.escape(alt)}" src="data:image/png;base64,{data}"></p>'
+    image = f'<img alt="{html.escape(alt)}" style="min-width:{least:.0f}px" src="data:image/png;base64,{data}">'
+    return f'<p class="scroll">{image}</p>'
 
 
 def _citations(fit: Any) -> list[str]:
