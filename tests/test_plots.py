@@ -321,5 +321,6 @@ def test_every_model_has_a_report(
 def test_the_report_of_a_sampled_fit_opens_with_its_formula(slopes: Fit, tmp_path: Path) -> None:
     page = written(slopes, tmp_path)
     assert "<h1>reaction ~ days + (days | subject)</h1>" in page
-    assert page.count("<img ") == 8  # coefficients, two of each of two columns by unit, predictive check, priors, ranks
+    # coefficients, predictions, two of each of two columns by unit, predictive check, priors, ranks
+    assert page.count("<img ") == 9
     assert len(page) < 1_000_000

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from hierpanel.errors import FitError
+from hierpanel.errors import HierpanelError
+from hierpanel.results import plot_grid as grids
 from hierpanel.results import store
 from hierpanel.results.explain import paragraphs, prior_summary
 
@@ -72,6 +73,7 @@ def page(fit: Any) -> str:
         "<h2>What was estimated</h2>",
         *(f"<p>{html.escape(text)}</p>" for text in paragraphs(fit.spec, fit.design)[1:]),
         *_section("Coefficients", _coefficients(fit)),
+        *_section("Expected responses", _predictions(fit)),
         *_section("Units", _units(fit)),
         *_section("Does the model see such data?", [_figure(lambda: fit.plot.ppc(), "Posterior predictive check")]),
         "<h2>Priors</h2>",
@@ -101,6 +103,17 @@ def _coefficients(fit: Any) -> list[str]:
     return [_figure(lambda: fit.plot.coefficients(), "Coefficients")] if has_slopes else []
 
 
+def _predictions(fit: Any) -> list[str]:
+    """Expected responses over the first regressors, where the fit holds its rows and each stands by itself."""
+    try:
+        if fit.source is None or fit.spec.joined or fit.coding.operators.shifts:
+            return []
+    except HierpanelError:  # a fit from a file, whose formula names functions of the session that made it
+        return []
+    names = [name for name in fit.coding.columns() if name in grids.regressors(fit)]
+    return [_figure(partial(fit.plot.predictions, name), f"Expected response by {name}") for name in names[:3]]
+
+
 def _units(fit: Any) -> list[str]:
     """How far units differ, and how far partial pooling moves each."""
     parts = []
@@ -120,7 +133,7 @@ def _figure(draw: Callable[[], Any], alt: str) -> str:
 
     try:
         axes = draw()
-    except FitError as reason:
+    except HierpanelError as reason:
         sentence = str(reason)
         return f"<p>{html.escape(sentence[:1].upper() + sentence[1:])}.</p>"
     figure = np.ravel(np.asarray(axes, dtype=object))[0].figure
