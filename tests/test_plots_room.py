@@ -105,6 +105,17 @@ def test_in_a_grid_nothing_runs_into_the_neighbour(made: Made, schools: pd.DataF
         assert left.bbox.width > 0.2 * figure.bbox.width
 
 
+@pytest.mark.parametrize("layout", ["constrained", "tight"])
+def test_names_of_rows_fit_what_a_layout_leaves(layout: Any, made: Made, schools: pd.DataFrame) -> None:
+    fit = made("y ~ x + (1 + x | school)", schools)
+    axes = plt.subplots(2, 2, figsize=(8, 6), layout=layout)[1]
+    for ax in axes.flat:
+        fit.plot.caterpillar("school", "x", ax=ax)
+    for ax in axes.flat:
+        assert on_paper(ax)
+        assert all(gap >= -0.5 for gap in gaps(ax.yaxis))
+
+
 @pytest.mark.parametrize("plot", ["rank", "prior_posterior", "trace"])
 def test_titles_of_panels_stay_in_their_panels(plot: str, made: Made, schools: pd.DataFrame) -> None:
     panels = getattr(made("y ~ x + treated + (1 + region | school)", schools).plot, plot)()

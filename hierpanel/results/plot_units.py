@@ -39,13 +39,13 @@ def shrinkage(fit: Any, group: str, coef: str | None, ax: Any, max_units: int) -
     rows = shown["rows"].to_numpy(dtype=float)
     low, high = _window(own, pooled)
     span = high - low + abs(shown.attrs["population"] - np.clip(own, low, high).mean())
+    room = np.clip(marks.row_height(ax, len(shown)) / ROW, 0.4, 1)
     pad = MARGIN * (high - low)
     for y, start, end in zip(place, np.clip(own, low - pad, high + pad), pooled, strict=True):
         # the head of a short arrow would be wider than its length, and show on the wrong side of the markers
         head = "->" if abs(end - start) > 0.02 * span else "-"
-        arrow = {"arrowstyle": head, "color": "0.6", "lw": 0.9}
+        arrow = {"arrowstyle": head, "color": "0.6", "lw": 0.9 * room, "mutation_scale": 10 * room}
         ax.annotate("", xy=(end, y), xytext=(start, y), arrowprops=arrow, zorder=2)
-    room = min(marks.row_height(ax, len(shown)), ROW) / ROW
     size = room**2 * (14 + 56 * rows / rows.max())
     circles = ax.scatter(own, place, s=size, color=RAW, alpha=0.85, lw=0, zorder=3)
     squares = ax.scatter(pooled, place, s=26 * room**2, color=POOLED, marker="s", lw=0, zorder=4)
