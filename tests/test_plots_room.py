@@ -266,6 +266,39 @@ def test_lines_are_as_long_as_their_room() -> None:
     assert plot_text.wrapped("", 120, 10) == ""
 
 
+# Marks that do not hide one another -----------------------------------------------------------------------------------
+
+
+def test_an_ecdf_of_hits_jumps_at_0_and_at_1(made: Made, schools: pd.DataFrame) -> None:
+    ax = made("won ~ x + (1 | school)", schools, family="bernoulli").plot.ppc("ecdf")
+    x, y = ax.lines[-1].get_data()
+    np.testing.assert_allclose(x, [-1, 0, 1, 2])
+    np.testing.assert_allclose(y, [0, (schools["won"] == 0).mean(), 1, 1])
+    assert all(tick == int(tick) for tick in ax.get_xticks())
+
+
+def test_bars_stay_below_the_upper_edge(made: Made, schools: pd.DataFrame) -> None:
+    ax = made("count ~ 1", schools, family="poisson").plot.ppc()
+    top = max(path.vertices[:, 1].max() for path in ax.collections[0].get_paths())
+    top = max(top, *(bar.get_height() for bar in ax.patches))
+    ends = ax.transData.transform([(0, top), (0, ax.get_ylim()[1])])[:, 1]
+    assert ends[1] - ends[0] > 0.04 * ax.bbox.height
+
+
+def test_intervals_of_categories_show_beside_their_markers(schools: pd.DataFrame) -> None:
+    ax = of("y ~ sector + (1 | school)", schools).plot.predictions("sector", data=True)
+    ends = np.sort([line.get_ydata() for line in ax.lines if line.get_marker() == "_"], axis=0)
+    np.testing.assert_allclose(ends.T, [path.vertices[:, 1] for path in ax.collections[0].get_paths()])
+
+
+def test_units_that_are_chosen_are_named(schools: pd.DataFrame) -> None:
+    fit = of("y ~ x + (1 + x | school)", schools.assign(school=schools["school"].str[-2:].str.strip()))
+    ax = fit.plot.spaghetti("school", units=["3", "11"])
+    assert [text.get_text() for text in ax.get_legend().get_texts()][:3] == ["school 3", "school 11", "population"]
+    assert ax.lines[0].get_color() != ax.lines[1].get_color()
+    assert fit.plot.spaghetti("school", units=2).get_legend().get_texts()[0].get_text() == "each school"
+
+
 # Words ----------------------------------------------------------------------------------------------------------------
 
 

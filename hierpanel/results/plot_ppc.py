@@ -172,10 +172,13 @@ def _ecdf(ax: Any, y: Array, replicated: Array, discrete: bool) -> list[tuple[An
     if not 0 < len(places) <= POINTS:
         places = np.unique(np.quantile(everything, np.linspace(0, 1, POINTS)))
     alpha = float(np.clip(12 / len(replicated), 0.08, 0.6))
+    # from 0 up to the first share, and on beyond the last
+    ends = np.array([places[0] - 1, *places, places[-1] + 1]) if discrete else places
     for row in replicated:
-        ax.step(places, _share(row, places), where="post", color=POOLED, lw=0.8, alpha=alpha, zorder=2)
-    ax.step(places, _share(y, places), where="post", color=INK, lw=1.8, zorder=3)
+        ax.step(ends, _share(row, ends), where="post", color=POOLED, lw=0.8, alpha=alpha, zorder=2)
+    ax.step(ends, _share(y, ends), where="post", color=INK, lw=1.8, zorder=3)
     _limits(ax, y, replicated)
+    ticks.axis_ticks(ax.xaxis, y.astype(int) if discrete else y)
     ax.set_ylim(-0.02, 1.02)
     return _line_entries(len(replicated), Line2D)
 
@@ -221,7 +224,7 @@ def _bars(ax: Any, y: Array, replicated: Array, is_rooted: bool) -> list[tuple[A
         ax.set_yscale("function", functions=(lambda v: np.sqrt(np.maximum(v, 0)), np.square))
         ax.set_yticks(square_ticks(highest, 1.5 * LEGEND / style.size_of(ax)[1]))
         ax.minorticks_off()
-    ax.set_ylim(0, 1.06 * highest)
+    ax.set_ylim(0, (1.12 if is_rooted else 1.06) * highest)
     _limits(ax, y, replicated)
     ticks.axis_ticks(ax.xaxis, y.astype(int))
     return [(bars, "observed"), (dots, "predicted mean"), (lines, "95 % interval")]

@@ -137,7 +137,9 @@ def _drawn(ax: Any, grid: Grid, table: pd.DataFrame, prob: float) -> list[tuple[
         else:
             place = place + _dodge(grid)[k]
             ax.vlines(place, part["lower"], part["upper"], color=color, lw=1.4, zorder=3)
-            ax.scatter(place, part["mean"], s=34, color=color, marker=marker, edgecolor="white", lw=0.7, zorder=4)
+            for end in ("lower", "upper"):  # wider than the marker, which may hide the line
+                ax.plot(place, part[end], ls="", marker="_", ms=9, mew=1.4, color=color, zorder=4.5)
+            ax.scatter(place, part["mean"], s=26, color=color, marker=marker, edgecolor="white", lw=0.7, zorder=4)
             handle = Line2D([], [], color=color, lw=1.4, marker=marker, ms=5.5)
         if grid.by is not None:
             entries.append((handle, f"{grid.by.name} = {_written(value)}"))
