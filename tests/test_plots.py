@@ -148,7 +148,7 @@ def test_an_arrow_for_each_unit_from_its_own_estimate_to_its_posterior_mean(made
     np.testing.assert_allclose(pooled[:, 0], numbers["pooled"])
     assert ax.lines[0].get_xdata()[0] == pytest.approx(fit.params["x"])
     assert ax.get_title(loc="left") == "Shrinkage of x by g"
-    assert ax.get_xlabel() == "x: beta + b"
+    assert ax.get_xlabel() == "x: beta + b (y per unit of x)"
 
 
 def test_it_takes_the_first_column_and_draws_where_it_is_told(made: Made, table: pd.DataFrame) -> None:
@@ -282,6 +282,19 @@ def test_the_report_escapes_names(made: Made, table: pd.DataFrame, tmp_path: Pat
     assert nasty in "".join(tags.text)
 
 
+def test_the_report_is_legible_on_a_phone(made: Made, table: pd.DataFrame, tmp_path: Path) -> None:
+    page = written(made("y ~ x + (x | g)", table), tmp_path)
+    images = re.findall(r'<p class="scroll"><img [^>]*style="min-width:(\d+)px"', page)
+    assert len(images) == page.count("<img ")
+    # of 6 to 7.5 inches with letters of 8 points; on a page that is narrower they scroll
+    assert all(400 <= int(width) <= 510 for width in images)
+    assert '<div class="scroll priors"><table' in page
+    assert (
+        page.index('class="scroll priors"') < page.index("What they imply") < page.index('<div class="scroll"><table')
+    )
+    assert "nth-child(3)" not in page
+
+
 def test_nothing_is_cut_off_in_the_reports_priors(made: Made, table: pd.DataFrame, tmp_path: Path) -> None:
     fit = made("y ~ x + t + w + (x + t + w | g)", table)
     text = " ".join("".join(Tags(written(fit, tmp_path)).text).split())
@@ -317,5 +330,6 @@ def test_every_model_has_a_report(
 def test_the_report_of_a_sampled_fit_opens_with_its_formula(slopes: Fit, tmp_path: Path) -> None:
     page = written(slopes, tmp_path)
     assert "<h1>reaction ~ days + (days | subject)</h1>" in page
-    assert page.count("<img ") == 8  # coefficients, two of each of two columns by unit, predictive check, priors, ranks
+    # coefficients, predictions, two of each of two columns by unit, predictive check, priors, ranks
+    assert page.count("<img ") == 9
     assert len(page) < 1_000_000

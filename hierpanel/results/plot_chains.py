@@ -14,11 +14,14 @@ from hierpanel.results import plot_ticks as ticks
 from hierpanel.results.explain import prior_summary
 from hierpanel.results.plot_parameters import Parameter, parameters
 from hierpanel.results.plot_style import INK, LEGEND, LINE, POOLED, QUIET, TICK
+from hierpanel.results.plot_text import fitted, plain, wrapped
 
 Array = np.ndarray
 
 # Places at which ranks are compared, and simulations of the envelope.
 PLACES, SIMULATIONS = 100, 1000
+# How far the upper end of a positive parameter is from its median, as a factor, before its axis is logarithmic.
+HEAVY = 100
 
 
 def prior_posterior(fit: Any, names: tuple[str, ...], axes: Any) -> Array:
@@ -30,22 +33,28 @@ def prior_posterior(fit: Any, names: tuple[str, ...], axes: Any) -> Array:
     refers = prior_summary(fit.spec, fit.design).table["refers_to"]
     panels = style.new_panels(axes, len(shown), 2.05)
     for ax, one in zip(panels, shown, strict=True):
-        x, density = marks.density(one.draws.ravel(), *_bounds(one))
-        low, high = _window(one, x, density)
-        places = np.linspace(low, high, 400)
+        x, density = _posterior_density(one)
+        low, high = _window(one, x)
+        places = np.geomspace(low, high, 400) if _is_log(one) else np.linspace(low, high, 400)
         prior = prior_density(one, places)
+        if _is_log(one):
+            _log_axis(ax.xaxis)
+            # of the logarithm, whose densities the posterior's is one of
+            prior = None if prior is None else prior * places
         ax.fill_between(x, density, color=POOLED, alpha=0.25, lw=0, zorder=2)
         ax.plot(x, density, color=POOLED, lw=1.6, zorder=3)
         if prior is not None:
             ax.plot(places, prior, color=INK, lw=1.3, ls="--", zorder=4)
         ax.set_xlim(low, high)
-        ticks.few_ticks(ax, low, high)
+        if not _is_log(one):
+            ticks.few_ticks(ax)
         ax.set_ylim(0, 1.08 * max(density.max(), 0 if prior is None else min(prior.max(), 2 * density.max())))
         ax.set_yticks([])
-        where = str(refers.get(one.key, refers.get(one.key.split("[")[0], "")))
-        _name(ax, one, _described(one, where))
-        ax.set_xlabel(style.plain(style.shorten(one.unit, 34)), fontsize=LEGEND)
         ax.spines["left"].set_visible(False)
+    _name(panels, shown, [_described(one, refers) for one in shown])
+    for ax, one in zip(panels, shown, strict=True):
+        unit = f"{one.unit}, log scale" if _is_log(one) else one.unit
+        ax.set_xlabel(plain(wrapped(unit, style.size_of(ax)[0], LEGEND)), fontsize=LEGEND)
     entries = [
         (Line2D([], [], color=INK, lw=1.3, ls="--"), "prior"),
         (Patch(facecolor=POOLED, alpha=0.4, edgecolor=POOLED), "posterior"),
@@ -90,7 +99,9 @@ def trace(fit: Any, names: tuple[str, ...], axes: Any) -> Array:
                 zorder=4,
             )
         ax.set_xlim(0, max(length - 1, 1))
-        _name(ax, one, f"{style.shorten(one.unit, 30)}; {_diagnosed(one)}".rstrip("; "))
+        if _is_log(one):
+            _log_axis(ax.yaxis)
+    _name(panels, shown, [f"{one.unit}; {_diagnosed(one)}".rstrip("; ") for one in shown])
     for ax in panels[-2:]:
         ax.set_xlabel("draw", fontsize=LEGEND)
     entries: list[tuple[Any, str]] = [
@@ -126,10 +137,10 @@ def rank(fit: Any, names: tuple[str, ...], axes: Any) -> Array:
         ax.set_xlim(0, 1)
         ax.set_ylim(-reach, reach)
         ax.locator_params(axis="y", nbins=5)
-        _name(ax, one, _diagnosed(one))
     for ax in panels[-3:]:
         ax.set_xlabel("rank among all draws, as a share", fontsize=LEGEND)
     panels[0].set_ylabel("ECDF − uniform", fontsize=LEGEND)
+    _name(panels, shown, [_diagnosed(one) for one in shown])
     entries: list[tuple[Any, str]] = [
         (Line2D([], [], color=colors[k], lw=1.4), f"chain {k + 1}") for k in range(min(chains, 8))
     ]
@@ -186,9 +197,36 @@ def _bounds(one: Parameter) -> tuple[float, float]:
     return {"beta": (-np.inf, np.inf), "b": (-np.inf, np.inf), "cor": (-1.0, 1.0)}.get(one.kind, (0.0, np.inf))
 
 
-def _window(one: Parameter, x: Array, density: Array) -> tuple[float, float]:
-    """Show the posterior in full, and as much around it that the prior's slope is seen."""
+def _is_log(one: Parameter) -> bool:
+    """Whether a parameter is positive, and its upper tail orders of magnitude long."""
+    middle, upper = np.quantile(one.draws, [0.5, 0.995])
+    return _bounds(one) == (0.0, np.inf) and bool(upper > HEAVY * middle > 0)
+
+
+def _log_axis(axis: Any) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(numticks=4))
+    axis.set_minor_locator(NullLocator())
+
+
+def _posterior_density(one: Parameter) -> tuple[Array, Array]:
+    """Return places and the density there, but for the far ends of heavy tails; of the logarithm on a log axis."""
+    draws = one.draws.ravel()
+    if _is_log(one):
+        x, density = marks.density(np.log(np.maximum(draws, np.finfo(float).tiny)))
+        return np.exp(x), density
+    lower, upper = np.quantile(draws, [0.01, 0.99])
+    return marks.density(draws, *_bounds(one), window=(2 * lower - upper, 2 * upper - lower))
+
+
+def _window(one: Parameter, x: Array) -> tuple[float, float]:
+    """Show the posterior, and as much around it that the prior's slope is seen."""
     low, high = x[0], x[-1]
+    if _is_log(one):
+        room = (high / low) ** 0.25
+        return low / room, high * room
     width = high - low
     bound_low, bound_high = _bounds(one)
     return max(low - 0.75 * width, bound_low), min(high + 0.75 * width, bound_high)
@@ -206,7 +244,9 @@ def prior_density(one: Parameter, places: Array) -> Array | None:
     return np.exp(one.prior.log_density(places))
 
 
-def _described(one: Parameter, where: str) -> str:
+def _described(one: Parameter, refers: Any) -> str:
+    """Name a parameter's prior and the scale that it refers to."""
+    where = str(refers.get(one.key, refers.get(one.key.split("[")[0], "")))
     if one.prior is None:
         return where
     where = textwrap.shorten(where, 60, placeholder=" …")
@@ -220,17 +260,21 @@ def _diagnosed(one: Parameter) -> str:
     return ", ".join(known + ([f"ESS {bulk:,.0f}"] if np.isfinite(bulk) else []))
 
 
-def _name(ax: Any, one: Parameter, says: str) -> None:
-    """Title a panel, with a line or two in grey."""
-    style.bare(ax, LEGEND)
-    # axes grow by a sixth or so when the layout is done
-    room = 1.15 * style.size_of(ax)[0]
-    says = style.wrapped(says, room / (style.CHARACTER * LEGEND)) if says else ""
-    lines = says.count("\n") + 1 if says else 0
-    ax.set_title(style.plain(style.shorten(one.key, 36)), fontsize=TICK, loc="left", pad=4 + 11 * lines)
-    if says:
-        at = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
-        ax.annotate(says, xytext=(0, 3), **at, fontsize=LEGEND, color=QUIET, va="bottom", annotation_clip=False)
+def _name(panels: Array, shown: list[Parameter], says: list[str]) -> None:
+    """Title panels, in at most two lines, with a line or two in grey below."""
+    style.width_of(panels[0])  # the layout of all of them
+    room = min(style.size_of(ax)[0] for ax in panels)
+    keys = fitted([one.key for one in shown], 1.8 * room, TICK, longest=60)
+    for ax, key, text in zip(panels, keys, says, strict=True):
+        style.bare(ax, LEGEND)
+        text = wrapped(text, room, LEGEND)
+        lines = text.count("\n") + 1 if text else 0
+        ax.set_title(plain(wrapped(key, room, TICK)), fontsize=TICK, loc="left", pad=4 + 11 * lines)
+        if text:
+            at = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
+            ax.annotate(
+                plain(text), xytext=(0, 3), **at, fontsize=LEGEND, color=QUIET, va="bottom", annotation_clip=False
+            )
 
 
 def _title(what: str, shown: list[Parameter], total: int) -> str:

@@ -60,6 +60,7 @@ def coefficients(
     title = f"Coefficients of {scale}" if scale else "Coefficients"
     xlabel = f"coefficient ({'; '.join(said)})" if said else "coefficient"
     style.finish(ax, title, xlabel, "", [*entries, (line, "no effect")])
+    ticks.few_ticks(ax, most=9, size=style.TICK)
     return ax
 
 

@@ -12,6 +12,10 @@ Array = np.ndarray
 
 # Points on paper below which a row of a horizontal plot holds no marker of its own.
 DENSE = 9
+# Inches of a figure below which words above and below the axes take further lines.
+NARROW = 5
+# Points of a cell of a grid that words in several lines take above and below the axes.
+AROUND = 125
 
 
 def height_of_rows(rows: int, named: int = 60) -> float:
@@ -21,11 +25,18 @@ def height_of_rows(rows: int, named: int = 60) -> float:
 
 def row_height(ax: Any, rows: int) -> float:
     """Return the points on paper that each of some rows of a horizontal plot has."""
-    figure = ax.get_figure(root=True)
-    alone = len(figure.axes) == 1 and figure.get_layout_engine() is not None
-    # an inch goes to the title, the legend and the label of the x axis
-    height = 72 * (figure.get_size_inches()[1] - 1.0) if alone else size_of(ax)[1]
-    return float(height / (rows + 0.6))
+    figure, spec = ax.get_figure(root=True), ax.get_subplotspec()
+    (across, height), own = figure.get_size_inches(), size_of(ax)[1]
+    if len(figure.axes) > 1 and spec is not None:
+        # a layout gives each cell its share, whichever plots are drawn already
+        ratios = spec.get_gridspec().get_height_ratios()
+        share = sum(ratios[row] for row in spec.rowspan) / sum(ratios)
+        cell = 72 * share * ax.figure.bbox.height / ax.figure.dpi
+        own = min(own, max(cell - AROUND, 0.3 * cell))
+    elif len(figure.axes) == 1 and figure.get_layout_engine() is not None:
+        # an inch goes to the title, the legend and the label of the x axis; more where these take further lines
+        own = 72 * (height - (1.0 if across >= NARROW else 1.5))
+    return float(own / (rows + 0.6))
 
 
 def summary(draws: Array, prob: float, index: Any = None) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from hierpanel.results import plot_marks as marks
 from hierpanel.results import plot_style as style
 from hierpanel.results import plot_ticks as ticks
 from hierpanel.results.plot_style import INK, LEGEND, POOLED
+from hierpanel.results.plot_text import fitted, plain, wrapped
 from hierpanel.results.predict import Predictor, of_design
 from hierpanel.results.thinning import evenly
 from hierpanel.spec import Rows
@@ -66,13 +67,14 @@ def ppc(fit: Any, kind: str | None, draws: int | None, stat: Any, by: str | None
         style.finish(ax, title, response, ylabel, _panel(ax, kind, fit, y, replicated))
         return ax
     axes = style.new_panels(ax, len(levels), 1.8)
-    for k, (one, level) in enumerate(zip(axes, levels, strict=True)):
+    titles = fitted([f"{by} = {level}" for level in levels], 0.8 * style.cell_of(axes[0]), style.TICK)
+    for k, one in enumerate(axes):
         entries = _panel(one, kind, fit, y[codes == k], replicated[:, codes == k])
         _limits(one, y, replicated)
-        one.set_title(style.plain(style.shorten(f"{by} = {level}")), fontsize=style.TICK, loc="left")
+        one.set_title(plain(titles[k]), fontsize=style.TICK, loc="left")
         style.bare(one, LEGEND)
         if ax is not None or k >= len(levels) - min(3, len(levels)):
-            one.set_xlabel(style.plain(response), fontsize=LEGEND)
+            one.set_xlabel(plain(wrapped(response, style.size_of(one)[0], LEGEND)), fontsize=LEGEND)
     axes[0].set_ylabel(ylabel, fontsize=LEGEND)
     style.finish_panels(axes, ax, f"{title}, by {by}", entries)
     return axes
@@ -171,10 +173,13 @@ def _ecdf(ax: Any, y: Array, replicated: Array, discrete: bool) -> list[tuple[An
     if not 0 < len(places) <= POINTS:
         places = np.unique(np.quantile(everything, np.linspace(0, 1, POINTS)))
     alpha = float(np.clip(12 / len(replicated), 0.08, 0.6))
+    # from 0 up to the first share, and on beyond the last
+    ends = np.array([places[0] - 1, *places, places[-1] + 1]) if discrete else places
     for row in replicated:
-        ax.step(places, _share(row, places), where="post", color=POOLED, lw=0.8, alpha=alpha, zorder=2)
-    ax.step(places, _share(y, places), where="post", color=INK, lw=1.8, zorder=3)
+        ax.step(ends, _share(row, ends), where="post", color=POOLED, lw=0.8, alpha=alpha, zorder=2)
+    ax.step(ends, _share(y, ends), where="post", color=INK, lw=1.8, zorder=3)
     _limits(ax, y, replicated)
+    ticks.axis_ticks(ax.xaxis, y.astype(int) if discrete else y)
     ax.set_ylim(-0.02, 1.02)
     return _line_entries(len(replicated), Line2D)
 
@@ -218,19 +223,23 @@ def _bars(ax: Any, y: Array, replicated: Array, is_rooted: bool) -> list[tuple[A
     highest = float(max(seen.max(), upper.max()))
     if is_rooted:
         ax.set_yscale("function", functions=(lambda v: np.sqrt(np.maximum(v, 0)), np.square))
-        ax.set_yticks(_square_ticks(highest))
+        ax.set_yticks(square_ticks(highest, 1.5 * LEGEND / style.size_of(ax)[1]))
         ax.minorticks_off()
-    ax.set_ylim(0, 1.06 * highest)
+    ax.set_ylim(0, (1.12 if is_rooted else 1.06) * highest)
     _limits(ax, y, replicated)
     ticks.axis_ticks(ax.xaxis, y.astype(int))
     return [(bars, "observed"), (dots, "predicted mean"), (lines, "95 % interval")]
 
 
-def _square_ticks(highest: float) -> list[float]:
-    """Return round numbers that are about evenly spaced on a square-root scale, from 0."""
+def square_ticks(highest: float, apart: float) -> list[float]:
+    """Return round numbers about evenly spaced on a square-root scale, from 0; `apart`: a share of it, at the least."""
     wanted = np.linspace(0, np.sqrt(highest), 6)[1:] ** 2
     size = 10 ** np.floor(np.log10(np.maximum(wanted, 1)))
-    return [0.0, *np.unique(np.maximum(np.floor(wanted / size), 1) * size).tolist()]
+    found = [0.0]
+    for tick in np.unique(np.maximum(np.floor(wanted / size), 1) * size).tolist():
+        if np.sqrt(tick) - np.sqrt(found[-1]) >= apart * np.sqrt(highest):
+            found.append(tick)
+    return found
 
 
 def _statistic_of_all(fit: Any, y: Array, replicated: Array, name: str, statistic: Any, ax: Any) -> Any:
@@ -277,14 +286,15 @@ def _statistic_by(
     marks.intervals(ax, np.arange(number), table, half, POOLED, room=room)
     size = np.clip(0.4 * room, 1.5, 5) ** 2
     ax.scatter(seen, np.arange(number), s=size, color=INK, marker="D", lw=0, zorder=5)
-    ticks.level_ticks(ax, [levels[k] for k in order])
+    named = ticks.level_ticks(ax, [levels[k] for k in order])
     ax.margins(x=0.04)
     mean, *spread = marks.interval_entries(0.95, POOLED, room=room)
     observed = Line2D([], [], ls="", marker="D", ms=4.5, color=INK)
     entries = [(observed, "observed"), (mean[0], "predicted mean"), *spread]
-    count = f"{by} ({number:,}{'' if number <= 60 else ', sorted'})"
+    count = f"{by} ({number:,}{'' if named else ', sorted'})"
     what = _called(fit, name)
     style.finish(ax, f"Posterior predictive check: {what}, by {by}", what, count, entries)
+    ticks.few_ticks(ax, most=9, size=style.TICK)
     return ax
 
 

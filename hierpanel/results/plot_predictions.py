@@ -22,7 +22,7 @@ Array = np.ndarray
 POINTS = 1500
 
 SLOPES = {
-    "dydx": ("Slope of {y} in {x}", "d {y} / d {x}"),
+    "dydx": ("Slope of {y} in {x}", "d {d} / d {x}"),
     "eyex": ("Elasticity of {y} in {x}", "% change of {y} for 1 % of {x}"),
     "eydx": ("Semi-elasticity of {y} in {x}", "relative change of {y} per unit of {x}"),
     "dyex": ("Semi-elasticity of {y} in {x}", "change of {y} for 100 % of {x}"),
@@ -83,9 +83,10 @@ def slopes(
     ax = style.new_axes(ax, 6.5, 4.2)
     line = ax.axhline(0, color=INK, lw=0.9, ls="--", zorder=1)
     entries = [*_drawn(ax, grid, table, prob), (line, "no effect")]
-    title, label = (text.format(y=outcome(fit), x=variable) for text in SLOPES[slope])
-    over = grid.x.name if by is None else f"{grid.x.name} and {by}"
-    _finished(ax, fit, grid, f"{title}, by {over}", label, entries)
+    title, label = (text.format(y=_sloped(fit), d=_sloped(fit, "E[{}]"), x=variable) for text in SLOPES[slope])
+    is_constant = grid.x.name == variable and np.ptp(table["mean"]) < 1e-6 * table["mean"].abs().max()
+    along = [*([] if is_constant else [grid.x.name]), *([] if by is None else [by])]
+    _finished(ax, fit, grid, f"{title}, by {' and '.join(along)}" if along else title, label, entries)
     return ax
 
 
@@ -100,6 +101,13 @@ def outcome(fit: Any) -> str:
     family = fit.spec.family
     chance = family.counts_trials or family.name == "bernoulli"
     return f"probability of {style.response_of(fit)}" if chance else style.response_of(fit)
+
+
+def _sloped(fit: Any, expectation: str = "expected {}") -> str:
+    """Name what a slope is of: with a link, the expected response is said to be such."""
+    found = outcome(fit)
+    is_said = found != style.response_of(fit) or fit.spec.family.link.name == "identity"
+    return found if is_said else expectation.format(found)
 
 
 def of_rows(fit: Any) -> Array:
@@ -129,7 +137,9 @@ def _drawn(ax: Any, grid: Grid, table: pd.DataFrame, prob: float) -> list[tuple[
         else:
             place = place + _dodge(grid)[k]
             ax.vlines(place, part["lower"], part["upper"], color=color, lw=1.4, zorder=3)
-            ax.scatter(place, part["mean"], s=34, color=color, marker=marker, edgecolor="white", lw=0.7, zorder=4)
+            for end in ("lower", "upper"):  # wider than the marker, which may hide the line
+                ax.plot(place, part[end], ls="", marker="_", ms=9, mew=1.4, color=color, zorder=4.5)
+            ax.scatter(place, part["mean"], s=26, color=color, marker=marker, edgecolor="white", lw=0.7, zorder=4)
             handle = Line2D([], [], color=color, lw=1.4, marker=marker, ms=5.5)
         if grid.by is not None:
             entries.append((handle, f"{grid.by.name} = {_written(value)}"))

@@ -44,7 +44,9 @@ def spaghetti(fit: Any, group: str, x: str | None, units: int | Sequence[Any], d
         lines, population = _through_rows(fit, design.codes, chosen, place), _average_rows(fit, along)
         held = f"fitted values of each row; population: typical {group}, averaged over rows"
     ax = style.new_axes(ax, 6.5, 4.4)
-    entries = _drawn(ax, group, lines, population)
+    is_named = np.iterable(units) and len(chosen) <= len(style.PALETTE)
+    names = [f"{group} {design.levels[code]}" for code in chosen] if is_named else []
+    entries = _drawn(ax, group, lines, population, names)
     rows = np.isin(design.codes, chosen)
     if data:
         seen = place[rows] if is_line else place[rows] + np.random.default_rng(1).uniform(-0.03, 0.03, rows.sum())
@@ -62,20 +64,24 @@ def spaghetti(fit: Any, group: str, x: str | None, units: int | Sequence[Any], d
     return ax
 
 
-def _drawn(ax: Any, group: str, lines: list[tuple[Array, Array]], population: pd.DataFrame) -> list[tuple[Any, str]]:
-    """Draw the units' lines and the population's; return the legend's entries."""
+def _drawn(
+    ax: Any, group: str, lines: list[tuple[Array, Array]], population: pd.DataFrame, names: list[str]
+) -> list[tuple[Any, str]]:
+    """Draw the units' lines, in colours of their own where they are named, and the population's; return the entries."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     width, alpha = float(np.clip(24 / len(lines), 0.5, 1.2)), float(np.clip(24 / len(lines), 0.2, 0.75))
     markers = ["o" if len(np.unique(at)) == 1 else "" for at, _ in lines]
-    for (at, mean), marker in zip(lines, markers, strict=True):
-        ax.plot(at, mean, color=POOLED, lw=width, alpha=alpha, marker=marker, ms=4.5, mew=0, zorder=3)
-    unit = {"ls": "", "marker": "o", "ms": 4.5} if all(markers) else {"lw": max(width, 0.8)}
+    colors = style.colors(len(lines), False) if names else [POOLED] * len(lines)
+    for (at, mean), marker, color in zip(lines, markers, colors, strict=True):
+        ax.plot(at, mean, color=color, lw=width, alpha=alpha, marker=marker, ms=4.5, mew=0, zorder=3)
+    unit: dict[str, Any] = {"ls": "", "marker": "o", "ms": 4.5} if all(markers) else {"lw": max(width, 0.8)}
+    units = zip(colors, names, strict=True) if names else [(POOLED, f"each {group}")]
     ax.fill_between(population["x"], population["lower"], population["upper"], color=LINE, alpha=0.2, lw=0, zorder=2)
     ax.plot(population["x"], population["mean"], color=LINE, lw=2.2, zorder=5)
     return [
-        (Line2D([], [], color=POOLED, alpha=0.75, **unit), f"each {group}"),
+        *((Line2D([], [], color=color, alpha=0.75, **unit), name) for color, name in units),
         (Line2D([], [], color=LINE, lw=2.2), "population"),
         (Patch(color=LINE, alpha=0.3, lw=0), f"{100 * PROB:g} % interval"),
     ]

@@ -13,6 +13,7 @@ import numpy as np
 
 from hierpanel.errors import FitError
 from hierpanel.formula import syntax
+from hierpanel.results.plot_text import LINE_HEIGHT, fitted, plain, width, wrapped
 
 Array = np.ndarray
 
@@ -24,8 +25,12 @@ ORDERED = ("#a9cce8", "#7eb0d8", "#4f90c2", "#2b6ca3", "#17497a", "#0a2a4d")
 QUIET = "0.45"
 
 LABEL, TICK, LEGEND, TITLE = 10, 9, 8, 11
-# Width of a character of DejaVu Sans, in sizes of the font; a little more than its mean.
-CHARACTER = 0.55
+# Points that words have along axes of any size, and those of a legend's entry beside its label.
+LEAST_ROOM, HANDLE = 100, 30
+# Points below axes for their numbers and label, so far as a label beside them may reach.
+BELOW = 25
+# Inches above panels that a new figure has for its title and legend.
+HEADING = 0.7
 # Powers of ten between which numbers are written out.
 POWERS = (-4, 6)
 
@@ -59,7 +64,11 @@ def new_panels(axes: Any, number: int, height: float, columns: int = 3, width: f
     columns = min(columns, number)
     rows = -(-number // columns)
     figure, grid = plt.subplots(
-        rows, columns, figsize=(max(width * columns / 3, 4.0), height * rows + 0.7), squeeze=False, layout="constrained"
+        rows,
+        columns,
+        figsize=(max(width * columns / 3, 4.0), height * rows + HEADING),
+        squeeze=False,
+        layout="constrained",
     )
     engine: Any = figure.get_layout_engine()
     engine.set(h_pad=0.08, w_pad=0.08)
@@ -82,20 +91,25 @@ def finish(
     ----------
     entries : (handle, label) of the legend
     """
-    room = width_of(ax)
+    ax.set_ylabel(plain(ylabel), fontsize=LABEL)
+    room = max(width_of(ax), LEAST_ROOM)
     above = 8.0
     if entries:
         above += 13 * legend_above(ax, entries, room)
     if subtitle:
-        lines = wrapped(subtitle, room / (CHARACTER * LEGEND))
+        lines = wrapped(subtitle, room, LEGEND)
         at = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points"}
         ax.annotate(
-            lines, xytext=(0, above - 3), **at, fontsize=LEGEND, color=QUIET, va="bottom", annotation_clip=False
+            plain(lines), xytext=(0, above - 3), **at, fontsize=LEGEND, color=QUIET, va="bottom", annotation_clip=False
         )
         above += 12 * (lines.count("\n") + 1)
-    ax.set_title(wrapped(title, room / (CHARACTER * TITLE)), fontsize=TITLE, loc="left", pad=above)
+    title, xlabel = wrapped(title, room, TITLE), wrapped(xlabel, room, LABEL)
+    ax.set_title(plain(title), fontsize=TITLE, loc="left", pad=above)
     ax.set_xlabel(plain(xlabel), fontsize=LABEL)
-    ax.set_ylabel(plain(ylabel), fontsize=LABEL)
+    # a layout that is kept takes the room of all this from the axes
+    taken = above + LINE_HEIGHT * (TITLE * (title.count("\n") + 1) + LABEL * (xlabel.count("\n") + 1))
+    height = size_of(ax)[1] - (taken if ax.get_figure(root=True).get_layout_engine() is not None else 0)
+    ax.set_ylabel(plain(wrapped(ylabel, max(height + 2 * BELOW, LEAST_ROOM), LABEL)), fontsize=LABEL)
     bare(ax)
 
 
@@ -104,7 +118,19 @@ def width_of(ax: Any) -> float:
     figure = ax.get_figure(root=True)
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
-    return size_of(ax)[0]
+        return size_of(ax)[0]
+    # names of ticks that stand out of a cell take room from its axes when tight_layout() is called
+    names = ax.yaxis.get_tightbbox()
+    beside = 0.0 if names is None else (ax.bbox.x0 - names.x0) * 72 / ax.figure.dpi
+    return min(size_of(ax)[0], cell_of(ax) - beside)
+
+
+def cell_of(ax: Any) -> float:
+    """Return about how many points on paper a figure has for axes and what stands beside them."""
+    spec = ax.get_subplotspec()
+    if spec is None:
+        return size_of(ax)[0]
+    return float(spec.get_position(ax.figure).width / 0.8 * ax.figure.bbox.width * 72 / ax.figure.dpi)
 
 
 def size_of(ax: Any) -> tuple[float, float]:
@@ -115,11 +141,13 @@ def size_of(ax: Any) -> tuple[float, float]:
 
 def bare(ax: Any, size: int = TICK) -> None:
     """Take the frame's upper and right side away, and write powers of ten beside numbers, not at the axes' ends."""
-    from matplotlib.ticker import ScalarFormatter
+    from matplotlib.ticker import FuncFormatter, ScalarFormatter
 
     ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(labelsize=size)
     for axis in (ax.xaxis, ax.yaxis):
+        # names have the size that fits them
+        if not isinstance(axis.get_major_formatter(), FuncFormatter):
+            axis.set_tick_params(labelsize=size)
         if type(axis.get_major_formatter()) is ScalarFormatter:
             axis.set_major_formatter(_number_format()())
 
@@ -161,11 +189,11 @@ def written(numbers: Array, ticks: Array) -> list[str]:
 
 def legend_above(ax: Any, entries: Sequence[tuple[Any, str]], room: float) -> int:
     """Put a legend above the axes, in as many columns as fit into `room` points; return its rows."""
-    labels = [plain(shorten(label, 60)) for _, label in entries]
+    labels = fitted([label for _, label in entries], room - HANDLE, LEGEND, longest=60)
     columns = columns_of(labels, room)
     ax.legend(
         [handle for handle, _ in entries],
-        labels,
+        [plain(label) for label in labels],
         loc="lower left",
         bbox_to_anchor=(0, 1),
         borderaxespad=0.2,
@@ -180,9 +208,10 @@ def legend_above(ax: Any, entries: Sequence[tuple[Any, str]], room: float) -> in
 
 
 def columns_of(labels: Sequence[str], room: float) -> int:
-    """Return in how many columns a legend's labels fit into `room` points."""
-    widths = [len(label) * CHARACTER * LEGEND + 30 for label in labels]
-    return len(labels) if sum(widths) <= room else int(np.clip(room // max(widths), 1, len(labels)))
+    """Return in how many columns a legend's labels, which fill one after the other, fit into `room` points."""
+    widths = np.array([width(label, LEGEND) + HANDLE for label in labels])
+    fits = (k for k in range(len(widths), 1, -1) if sum(part.max() for part in np.array_split(widths, k)) <= room)
+    return next(fits, 1)
 
 
 def finish_panels(axes: Array, given: Any, title: str, entries: Sequence[tuple[Any, str]], subtitle: str = "") -> None:
@@ -194,23 +223,26 @@ def finish_panels(axes: Array, given: Any, title: str, entries: Sequence[tuple[A
             axes[-1].legend(handles, labels, **beside, frameon=False, fontsize=LEGEND, handletextpad=0.5)
         return
     figure = axes[0].figure
-    width, height = figure.get_size_inches()
-    left, room = 0.1, 72 * (width - 0.2)
-    titles = wrapped(title, room / (CHARACTER * TITLE))
-    below = wrapped(subtitle, room / (CHARACTER * LEGEND)) if subtitle else ""
-    at = 0.06
-    figure.text(left / width, 1 - at / height, titles, fontsize=TITLE, va="top", in_layout=False)
-    at += 0.2 * (titles.count("\n") + 1)
-    if below:
-        figure.text(left / width, 1 - at / height, below, fontsize=LEGEND, color=QUIET, va="top", in_layout=False)
-        at += 0.15 * (below.count("\n") + 1)
+    across, height = figure.get_size_inches()
+    left, room = 0.1 / across, 72 * (across - 0.2)
+    title, subtitle = wrapped(title, room, TITLE), wrapped(subtitle, room, LEGEND)
+    columns = columns_of([label for _, label in entries], room)
+    below_title = 0.06 + 0.2 * (title.count("\n") + 1)
+    above_legend = below_title + (0.15 * (subtitle.count("\n") + 1) if subtitle else 0)
+    heading = above_legend + 0.18 * -(-len(labels) // columns) + 0.04
+    # what does not fit above the panels is added to the figure
+    height += max(heading - HEADING, 0)
+    figure.set_size_inches(across, height)
+    words = {"va": "top", "in_layout": False}
+    figure.text(left, 1 - 0.06 / height, plain(title), fontsize=TITLE, **words)
+    if subtitle:
+        figure.text(left, 1 - below_title / height, plain(subtitle), fontsize=LEGEND, color=QUIET, **words)
     if entries:
-        columns = columns_of(labels, room)
         legend = figure.legend(
             handles,
             labels,
             loc="upper left",
-            bbox_to_anchor=(left / width, 1 - (at + 0.02) / height),
+            bbox_to_anchor=(left, 1 - (above_legend + 0.02) / height),
             borderaxespad=0,
             borderpad=0,
             ncols=columns,
@@ -220,8 +252,7 @@ def finish_panels(axes: Array, given: Any, title: str, entries: Sequence[tuple[A
             handletextpad=0.5,
         )
         legend.set_in_layout(False)
-        at += 0.18 * -(-len(labels) // columns)
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - (at + 0.04) / height))
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - heading / height))
 
 
 def colors(number: int, is_ordered: bool) -> list[str]:
@@ -235,23 +266,6 @@ def check_count(value: Any, name: str) -> None:
     """Raise `FitError` unless a value is a whole number of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise FitError(f"{name} must be a whole number of at least 1, not {value!r}")
-
-
-def shorten(text: str, most: int = 28) -> str:
-    """Return a text, its middle left out where it is longer than `most`."""
-    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2 - 1) :]}"
-
-
-def plain(text: str) -> str:
-    """Return a text in which dollar signs are no mathematics to matplotlib."""
-    return text.replace("$", r"\$")
-
-
-def wrapped(text: str, width: float) -> str:
-    """Return a text in lines of at most `width` characters."""
-    import textwrap
-
-    return plain("\n".join(textwrap.wrap(text, max(int(width), 20))))
 
 
 def response_of(fit: Any) -> str:

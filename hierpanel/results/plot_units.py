@@ -13,8 +13,16 @@ from hierpanel.results import tables, unpooled
 from hierpanel.results.plot_style import LINE, POOLED, RAW
 from hierpanel.results.thinning import evenly
 
+Array = np.ndarray
+
 # Units whose names can be read; more are drawn without.
 NAMED = 60
+# Interquartile ranges from the middle half at which an own estimate is far away, and units of which few can be far.
+FAR, FEW = 3, 8
+# Share of the axis that stays free at its ends.
+MARGIN = 0.04
+# Points of a row in which markers have their full size.
+ROW = 12
 
 
 def shrinkage(fit: Any, group: str, coef: str | None, ax: Any, max_units: int) -> Any:
@@ -27,31 +35,57 @@ def shrinkage(fit: Any, group: str, coef: str | None, ax: Any, max_units: int) -
     if estimated == 0:
         raise FitError(f"no {group} has rows enough for an estimate of {coef} of its own: there is nothing to show")
     shown = table.iloc[evenly(estimated, max_units)]
-    ax = style.new_axes(ax, 7.5, max(2.8, 1.2 + 0.17 * len(shown)))
+    ax = style.new_axes(ax, 7.5, marks.height_of_rows(len(shown), NAMED))
     place = np.arange(len(shown))
     own, pooled = shown["own"].to_numpy(), shown["pooled"].to_numpy()
     rows = shown["rows"].to_numpy(dtype=float)
-    span = np.ptp([own, pooled]) + abs(shown.attrs["population"] - own.mean())
-    for y, start, end in zip(place, own, pooled, strict=True):
+    low, high = _window(own, pooled)
+    span = high - low + abs(shown.attrs["population"] - np.clip(own, low, high).mean())
+    room = np.clip(marks.row_height(ax, len(shown)) / ROW, 0.4, 1)
+    pad = MARGIN * (high - low)
+    for y, start, end in zip(place, np.clip(own, low - pad, high + pad), pooled, strict=True):
         # the head of a short arrow would be wider than its length, and show on the wrong side of the markers
         head = "->" if abs(end - start) > 0.02 * span else "-"
-        arrow = {"arrowstyle": head, "color": "0.6", "lw": 0.9}
+        arrow = {"arrowstyle": head, "color": "0.6", "lw": 0.9 * room, "mutation_scale": 10 * room}
         ax.annotate("", xy=(end, y), xytext=(start, y), arrowprops=arrow, zorder=2)
-    size = 14 + 56 * rows / rows.max()
-    ax.scatter(own, place, s=size, color=RAW, alpha=0.85, lw=0, zorder=3, label="own estimate (size: rows)")
-    ax.scatter(pooled, place, s=26, color=POOLED, marker="s", lw=0, zorder=4, label="posterior mean")
-    ax.axvline(shown.attrs["population"], color=LINE, lw=1.2, ls="--", zorder=1, label="population")
-    ticks.level_ticks(ax, list(shown.index), len(shown))
-    ax.margins(x=0.04)
-    count = f"{len(shown)} of {len(table):,}" if len(shown) < len(table) else f"{len(table):,}"
-    ax.set_ylabel(style.plain(f"{group} ({count})"))
-    ax.set_xlabel(style.plain(shown.attrs["xlabel"]))
-    ax.set_title(style.plain(f"Shrinkage of {coef} by {group}"), fontsize=11, loc="left", pad=22)
-    # above the axes, where no unit can be
-    place_above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "ncols": 3}
-    ax.legend(**place_above, frameon=False, fontsize=8, borderpad=0, handletextpad=0.3, columnspacing=1.2)
-    ax.spines[["top", "right"]].set_visible(False)
+    size = room**2 * (14 + 56 * rows / rows.max())
+    circles = ax.scatter(own, place, s=size, color=RAW, alpha=0.85, lw=0, zorder=3)
+    squares = ax.scatter(pooled, place, s=26 * room**2, color=POOLED, marker="s", lw=0, zorder=4)
+    line = ax.axvline(shown.attrs["population"], color=LINE, lw=1.2, ls="--", zorder=1)
+    entries = [(circles, "own estimate (size: rows)"), (squares, "posterior mean"), (line, "population")]
+    if ((own < low) | (own > high)).any():
+        ax.set_xlim(low - pad, high + pad)
+        entries.append(_beyond(ax, own, low, high))
+    named = ticks.level_ticks(ax, list(shown.index), NAMED)
+    ax.margins(x=MARGIN)
+    style.finish(
+        ax,
+        f"Shrinkage of {coef} by {group}",
+        f"{coef}: beta + b ({style.unit_of(fit, coef)})",
+        _counted(group, len(shown), len(table), named),
+        entries,
+    )
+    ticks.few_ticks(ax, most=9, size=style.TICK)
     return ax
+
+
+def _window(own: Array, pooled: Array) -> tuple[float, float]:
+    """Return the ends of the axis: those of all estimates, unless a few own ones would make the others a strip."""
+    low, high = min(own.min(), pooled.min()), max(own.max(), pooled.max())
+    q1, q3 = np.quantile(own, [0.25, 0.75])
+    near = own[(own >= q1 - FAR * (q3 - q1)) & (own <= q3 + FAR * (q3 - q1))]
+    inner = min(near.min(), pooled.min()), max(near.max(), pooled.max())
+    is_strip = len(own) >= FEW and 2 * (inner[1] - inner[0]) < high - low
+    return inner if is_strip else (low, high)
+
+
+def _beyond(ax: Any, own: Array, low: float, high: float) -> tuple[Any, str]:
+    """Put an arrowhead at the axis' end for each own estimate beyond it; return the legend's entry."""
+    for rows, share, marker in ((own < low, 0.01, "<"), (own > high, 0.99, ">")):
+        at = np.flatnonzero(rows)
+        heads = {"ls": "", "marker": marker, "ms": 5, "mew": 0, "color": RAW, "clip_on": False, "zorder": 5}
+        (handle,) = ax.plot(np.full(len(at), share), at, transform=ax.get_yaxis_transform(), **heads)
+    return handle, f"own estimate beyond the axis ({((own < low) | (own > high)).sum()})"
 
 
 def caterpillar(fit: Any, group: str, coef: str | None, total: bool, prob: float, max_units: int, ax: Any) -> Any:
@@ -70,9 +104,8 @@ def caterpillar(fit: Any, group: str, coef: str | None, total: bool, prob: float
     # a line behind hundreds of intervals would be lost
     line = ax.axvline(population, color=LINE, lw=1.2, ls="--", zorder=1 if number <= NAMED else 5)
     marks.intervals(ax, np.arange(number), shown, half, POOLED, room=room)
-    ticks.level_ticks(ax, list(shown.index), NAMED)
-    ax.margins(x=0.04)
-    count = f"{number:,} of {J:,}" if number < J else f"{J:,}"
+    named = ticks.level_ticks(ax, list(shown.index), NAMED)
+    ax.margins(x=MARGIN)
     what, letters = (
         ("totals of", "unit total, beta + b") if total else ("effects on", "departure from the population, b")
     )
@@ -80,13 +113,20 @@ def caterpillar(fit: Any, group: str, coef: str | None, total: bool, prob: float
         ax,
         f"Unit {what} {coef} by {group}",
         f"{letters} ({style.unit_of(fit, coef)})",
-        f"{group} ({count}{'' if number <= NAMED else ', sorted'})",
+        _counted(group, number, J, named),
         [
             *marks.interval_entries(prob, POOLED, room=room),
             (line, f"population, {style.number(population)}" if total else "population"),
         ],
     )
+    ticks.few_ticks(ax, most=9, size=style.TICK)
     return ax
+
+
+def _counted(group: str, shown: int, total: int, named: bool) -> str:
+    """Say what rows are, how many of them are shown, and in what order, where no names tell."""
+    count = f"{shown:,} of {total:,}" if shown < total else f"{total:,}"
+    return f"{group} ({count}{'' if named else ', sorted'})"
 
 
 def _of_units(

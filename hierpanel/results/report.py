@@ -12,9 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from hierpanel.errors import FitError
+from hierpanel.errors import HierpanelError
+from hierpanel.results import plot_grid as grids
 from hierpanel.results import store
 from hierpanel.results.explain import paragraphs, prior_summary
+
+# Pixels below which an image's smallest letters do not shrink; a narrower page scrolls it.
+READABLE = 7.5
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -26,11 +30,22 @@ h3 { display: none; }
 img { max-width: 100%; height: auto; }
 table { border-collapse: collapse; } th, td { padding: .15em .6em; }
 p { overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; }
+.scroll, .hierpanel div { overflow-x: auto; background: no-repeat white;
+  background-image: linear-gradient(to right, #fff 50%, #fff0), linear-gradient(to left, #fff 50%, #fff0),
+                    linear-gradient(to right, #0005, #0000), linear-gradient(to left, #0005, #0000);
+  background-position: left, right, left, right; background-size: 2em 100%, 2em 100%, .8em 100%, .8em 100%;
+  background-attachment: local, local, scroll, scroll; }
+.scroll img { display: block; mix-blend-mode: multiply; }
+.hierpanel td:first-child { overflow-wrap: anywhere; min-width: 8em; }
 .dataframe th, .dataframe td { text-align: left; vertical-align: top; white-space: nowrap; }
 .dataframe tr { border-bottom: 1px solid #ddd; }
 .dataframe tbody th { font-weight: 400; }
-.dataframe td:nth-child(3) { white-space: normal; min-width: 14em; }
+.priors td, .priors tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 10em; }
+@media (max-width: 44em) {
+  .priors thead { display: none; }
+  .priors tr, .priors td, .priors tbody th { display: block; }
+  .priors tbody th { font-weight: 600; }
+}
 """
 
 
@@ -58,10 +73,11 @@ def page(fit: Any) -> str:
         "<h2>What was estimated</h2>",
         *(f"<p>{html.escape(text)}</p>" for text in paragraphs(fit.spec, fit.design)[1:]),
         *_section("Coefficients", _coefficients(fit)),
+        *_section("Expected responses", _predictions(fit)),
         *_section("Units", _units(fit)),
         *_section("Does the model see such data?", [_figure(lambda: fit.plot.ppc(), "Posterior predictive check")]),
         "<h2>Priors</h2>",
-        f'<div class="scroll">{priors.table_html()}</div>',
+        f'<div class="scroll priors">{priors.table_html()}</div>',
     ]
     if implied := priors.implied_html():
         parts += ["<p>What they imply before the data (prior quantiles):</p>", f'<div class="scroll">{implied}</div>']
@@ -87,6 +103,17 @@ def _coefficients(fit: Any) -> list[str]:
     return [_figure(lambda: fit.plot.coefficients(), "Coefficients")] if has_slopes else []
 
 
+def _predictions(fit: Any) -> list[str]:
+    """Expected responses over the first regressors, where the fit holds its rows and each stands by itself."""
+    try:
+        if fit.source is None or fit.spec.joined or fit.coding.operators.shifts:
+            return []
+    except HierpanelError:  # a fit from a file, whose formula names functions of the session that made it
+        return []
+    names = [name for name in fit.coding.columns() if name in grids.regressors(fit)]
+    return [_figure(partial(fit.plot.predictions, name), f"Expected response by {name}") for name in names[:3]]
+
+
 def _units(fit: Any) -> list[str]:
     """How far units differ, and how far partial pooling moves each."""
     parts = []
@@ -102,18 +129,22 @@ def _units(fit: Any) -> list[str]:
 def _figure(draw: Callable[[], Any], alt: str) -> str:
     """Return a plot as an image within the page, or the sentence that says why there is none."""
     import matplotlib.pyplot as plt
+    from matplotlib.text import Text
 
     try:
         axes = draw()
-    except FitError as reason:
+    except HierpanelError as reason:
         sentence = str(reason)
         return f"<p>{html.escape(sentence[:1].upper() + sentence[1:])}.</p>"
     figure = np.ravel(np.asarray(axes, dtype=object))[0].figure
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
+    smallest = min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text() and text.get_visible())
+    least = 72 * figure.get_size_inches()[0] * READABLE / smallest
     plt.close(figure)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<p><img alt="{html.escape(alt)}" src="data:image/png;base64,{data}"></p>'
+    image = f'<img alt="{html.escape(alt)}" style="min-width:{least:.0f}px" src="data:image/png;base64,{data}">'
+    return f'<p class="scroll">{image}</p>'
 
 
 def _citations(fit: Any) -> list[str]:
