@@ -36,7 +36,7 @@ def fits(wages: pd.DataFrame) -> dict[str, Fit]:
         "RE": f"log_wage ~ {REGRESSORS} + (1 | worker)",
         "Mundlak": f"log_wage ~ mundlak({REGRESSORS}) + (1 | worker)",
     }
-    return {name: hp.fit(text, wages, panel=PANEL, draws=100, seed=1) for name, text in formulas.items()}
+    return {name: hp.fit(text, wages, panel=PANEL, draws=500, seed=1) for name, text in formulas.items()}
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +211,20 @@ def test_other_families_say_which_and_on_which_scale(made: Made, table: pd.DataF
     assert "sd(residual)" not in found.frame.index
     assert "Dependent variable" not in str(found)
     assert str(found).splitlines()[2].split() == ["hit", "count"]
+
+
+def test_columns_that_are_not_to_be_trusted_are_named(made: Made, table: pd.DataFrame) -> None:
+    good, bad = made("y ~ x", table), made("y ~ x", table, diverging=3)
+    bad.idata["posterior"]["beta"][0] += 10.0  # one chain is somewhere else
+    found, problems = journal.table([good, bad, good]), bad.diagnostics().problems
+    assert any("The chains do not agree yet (largest R̂" in problem for problem in problems)
+    assert found.notes[-1] == f"(2): {' '.join(problems)}"
+    assert not any(note.startswith(("(1)", "(3)")) for note in found.notes)
+    assert f"(2): {' '.join(problems)}" in journal.table([good, bad], keep="x", stats=[]).notes
+    for text in (found.as_text(), found.as_html(), found.as_latex(), found.as_markdown()):
+        assert "(2): 3 of 1,000 draws diverged" in " ".join(text.split())
+    assert r"(largest $\hat{R}$ " in found.as_latex()
+    assert "\N{COMBINING CIRCUMFLEX ACCENT}" not in found.as_latex()
 
 
 def test_weights_are_said(made: Made, table: pd.DataFrame) -> None:
@@ -559,7 +573,7 @@ def test_latex_is_balanced_and_escaped(made: Made, table: pd.DataFrame) -> None:
 
 def test_latex_cells_have_a_minus_and_stars_without_width(fits: dict[str, Fit], classical: dict[str, Any]) -> None:
     latex = journal.table(fits, stars=True, digits=3, rename={"union": "Union"}).as_latex()
-    assert r" & $-$0.033\rlap{$^{***}$} \\" in latex
+    assert r" & $-$0.032\rlap{$^{***}$} \\" in latex
     assert re.search(r"Union & 0\.\d{3}\\rlap\{\$\^\{\*\*\*\}\$\} & ", latex)
     assert not re.search(r"(?<![\w$])-\d", latex.split(r"\bottomrule")[0].split(r"\midrule", 1)[1])
     words = JournalTable(None, (), ("y",), ((("IV-2SLS", ("IV-2SLS",)), ("", ("[-1, ∞]",))),), ())

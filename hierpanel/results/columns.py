@@ -41,6 +41,7 @@ class Column:
     response : the dependent variable; coefs : by name; facts : by the keys of `STATS`.
     errors : which standard errors they are; None for posterior sds.
     notes : (coefficient or key of `STATS`, sentence that it needs where it is shown).
+    problems : sentences on what is wrong with the numbers, whichever are shown.
     """
 
     response: str
@@ -48,6 +49,7 @@ class Column:
     facts: Mapping[str, Cells]
     errors: str | None = None
     notes: tuple[tuple[str, str], ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 def canonical(name: str) -> str:
@@ -89,7 +91,7 @@ def _posterior(fit: Fit, prob: float, stats: Sequence[str]) -> Column:
     if not family.residual_variance and (facts.get("icc") or facts.get("r2")):
         said = f"ICC and R² of a {family.name} response are on the latent scale of the {family.link.name} link."
         notes += [("icc", said), ("r2", said)]
-    return Column(spec.formula.response, coefs, facts, None, tuple(notes))
+    return Column(spec.formula.response, coefs, facts, None, tuple(notes), fit.diagnostics().problems)
 
 
 def _entries(names: Iterable[Any], *columns: Any) -> Cells:

@@ -202,7 +202,8 @@ def _notes(columns: Sequence[Column], style: _Style, prob: float, shown: set[str
     if style.stars and bayes:
         levels = "0.95 (*), 0.975 (**), 0.995 (***)"
         notes.append(f"Posterior means: P(> 0), or P(< 0), is above {levels}: two-sided 0.9, 0.95, 0.99; no test.")
-    return notes + list(dict.fromkeys(said for column in columns for what, said in column.notes if what in shown))
+    notes += dict.fromkeys(said for column in columns for what, said in column.notes if what in shown)
+    return notes + [f"({k}): {' '.join(column.problems)}" for k, column in enumerate(columns, 1) if column.problems]
 
 
 def maketables_coef_table(fit: Fit) -> pd.DataFrame:

@@ -150,7 +150,8 @@ class JournalTable:
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    plain = "".join(_LATEX.get(character, character) for character in text)
+    return re.sub("(\\w)\N{COMBINING CIRCUMFLEX ACCENT}", r"$\\hat{\1}$", plain)
 
 
 def _latex_cell(text: str) -> str:
