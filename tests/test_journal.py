@@ -13,6 +13,7 @@ import pytest
 
 import hierpanel as hp
 from hierpanel.results import journal
+from hierpanel.results.columns import alike
 from hierpanel.results.fit import Fit
 from hierpanel.results.journal_table import JournalTable
 from hierpanel.results.summary import number
@@ -456,6 +457,40 @@ def test_columns_of_pyfixest() -> None:
     assert list(dict(journal.table(pooled).blocks[-1])) == ["R² within", "Observations", "Method"]
     crossed = type("Crossed", (FakePyfixest,), {"_fixef": "worker^year"})()
     assert "worker:year fixed effects" in dict(journal.table(crossed).blocks[-1])
+
+
+def test_interactions_and_bools_line_up(made: Made, table: pd.DataFrame) -> None:
+    import statsmodels.formula.api as smf
+
+    df = table.assign(u=table["hit"] == 1, f=np.where(table["h"] > 2, "a:b", "c"))
+    columns = [
+        made("y ~ x * z", df), made("y ~ z * x", df), smf.ols("y ~ z * x", df).fit(),
+        made("y ~ u * x", df), smf.ols("y ~ x * u", df).fit(), made("y ~ x * C(u)", df),
+        made("y ~ x * C(f)", df), smf.ols("y ~ C(f) * x", df).fit(),
+    ]  # fmt: skip
+    found = journal.table(columns, stats=[])
+    shown = {label: [bool(text) for text in row] for label, *row in found.frame.itertuples() if label}
+    here = {label: "".join("-x"[has] for has in row) for label, row in shown.items()}
+    assert here == {
+        "x": "xxxxxxxx", "z": "xxx-----", "x:z": "xxx-----", "u": "---xx---", "u:x": "---xx---",
+        "C(u)[True]": "-----x--", "x:C(u)[True]": "-----x--", "C(f)[c]": "------xx",
+        "x:C(f)[c]": "------xx", "Constant": "xxxxxxxx",
+    }  # fmt: skip
+    assert cell(found, "u:x", 4) == number(columns[4].params["x:u[T.True]"], columns[3].fixef().loc["u:x", "sd"])
+    assert [label for label, _ in journal.table(columns[4:6] + columns[3:4], stats=[]).blocks[0] if label] == [
+        "u[True]", "x", "x:u[True]", "C(u)[True]", "x:C(u)[True]", "Constant",
+    ]  # fmt: skip
+    for name in ("u:x", "x:u", "x:u[T.True]", "u[True]:x"):
+        some = journal.table(columns[3:5], keep=name, rename={name: "both"}, stats=[])
+        assert [label for label, _ in some.blocks[0]] == ["both", ""]
+
+
+def test_a_bool_with_a_coefficient_for_each_value_is_not_the_difference() -> None:
+    assert alike(["u[False]", "u[True]", "x:u[True]"]) == {
+        "u[False]": "u[False]", "u[True]": "u[True]", "x:u[True]": "u[True]:x",
+    }  # fmt: skip
+    names = ["g(b:a)", "f[q:p]:e", "year::1981:d", "b:a", "a:b", "u", "u[T.True]"]
+    assert list(alike(names).values()) == ["g(b:a)", "e:f[q:p]", ":1981:d:year", "a:b", "a:b", "u", "u[T.True]"]
 
 
 # What cannot be shown -------------------------------------------------------------------------------------------------

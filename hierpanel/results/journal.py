@@ -13,7 +13,18 @@ import pandas as pd
 
 from hierpanel.errors import FitError
 from hierpanel.results import tables
-from hierpanel.results.columns import CONSTANT, FACTS, PARAMETERS, STATS, Cells, Column, Entry, canonical, read
+from hierpanel.results.columns import (
+    CONSTANT,
+    FACTS,
+    PARAMETERS,
+    STATS,
+    Cells,
+    Column,
+    Entry,
+    alike,
+    canonical,
+    read,
+)
 from hierpanel.results.fit import Fit
 from hierpanel.results.journal_table import JournalTable, Row
 from hierpanel.results.summary import number
@@ -84,10 +95,10 @@ def table(
     if digits is not None and (not isinstance(digits, int) or digits < 0):
         raise FitError(f"digits is a number of decimals, 0 or more, not {digits!r}")
     columns = [read(fit, prob, stats) for fit in fits]
-    say = {canonical(name): label for name, label in (rename or {}).items()}
     style = _Style(statistic, stars, digits)
-    coefs = [column.coefs for column in columns]
-    kept = _kept(_union(coefs), keep)
+    coefs, labels_of = _lined_up(columns)
+    kept = _kept(_union(coefs), labels_of, keep)
+    say = {_label(name, labels_of): label for name, label in (rename or {}).items()}
     blocks = [style.rows(coefs, kept, say)]
     for keys in (["sd"] if "sd" in stats else [], [key for key in stats if key != "sd"]):
         parts = [[column.facts.get(key, {}) for column in columns] for key in keys]
@@ -159,17 +170,30 @@ def _union(columns: Iterable[Cells]) -> list[str]:
     return list(dict.fromkeys(label for column in columns for label in column))
 
 
-def _kept(coefs: list[str], keep: str | Sequence[str] | None) -> list[str]:
+def _lined_up(columns: Iterable[Column]) -> tuple[list[Cells], dict[str, str]]:
+    """Coefficients of each column by the name that the first with them has for them, and those names by `alike`."""
+    labels: dict[str, str] = {}
+    found = []
+    for column in columns:
+        keys = alike(column.coefs)
+        found.append({labels.setdefault(keys[name], name): cell for name, cell in column.coefs.items()})
+    return found, labels
+
+
+def _label(name: str, labels: Mapping[str, str]) -> str:
+    """The label of a row, whichever way it is spelled."""
+    own = canonical(name)
+    return own if own in labels.values() else labels.get(alike([name])[name], own)
+
+
+def _kept(coefs: list[str], labels: Mapping[str, str], keep: str | Sequence[str] | None) -> list[str]:
     if keep is None:
         return sorted(coefs, key=lambda name: name == CONSTANT)
     found = []
     for wanted in [keep] if isinstance(keep, str) else keep:
         try:
-            hits = (
-                [canonical(wanted)]
-                if canonical(wanted) in coefs
-                else [coef for coef in coefs if re.search(wanted, coef)]
-            )
+            label = _label(wanted, labels)
+            hits = [label] if label in coefs else [coef for coef in coefs if re.search(wanted, coef)]
         except re.error as error:
             raise FitError(f"keep={wanted!r} is neither a coefficient nor a regular expression: {error}") from error
         if not hits:
