@@ -111,9 +111,10 @@ def test_rows_stand_in_the_order_that_economists_expect(fits: dict[str, Fit]) ->
         "sd(worker)", "sd(residual)",
         "ICC worker", "R² marginal", "R² conditional", "R² within", "R² between", "R² overall",
         "worker fixed effects", "worker random effects", "Observations", "Units (worker)", "Method",
+        "ELPD, LOO (s.e.)",
     ]  # fmt: skip
     assert list(found.frame.columns) == ["Pooled", "FE", "RE", "Mundlak"]
-    assert [len(block) for block in found.blocks] == [20, 4, 11]
+    assert [len(block) for block in found.blocks] == [20, 4, 12]
 
 
 def test_cells_are_the_fits_own_numbers(fits: dict[str, Fit]) -> None:
@@ -161,7 +162,7 @@ def test_digits_are_decimals(fits: dict[str, Fit]) -> None:
     mean, sd = fits["RE"].fixef().loc["union", ["mean", "sd"]]
     assert (cell(found, "union", 2), under(found, "union", 2)) == (f"{mean:.2f}", f"({sd:.2f})")
     assert re.fullmatch(r"0\.\d\d", cell(found, "ICC worker", 2))
-    numbers = [text for text in found.frame.to_numpy().ravel() if "." in text]
+    numbers = [text for text in found.frame.drop("ELPD, LOO (s.e.)").to_numpy().ravel() if "." in text]
     assert all(re.fullmatch(r"\(?-?\d+\.\d\d\)?", text) for text in numbers)
     assert "-0.00" not in numbers
 
@@ -217,9 +218,9 @@ def test_other_families_say_which_and_on_which_scale(made: Made, table: pd.DataF
 def test_columns_that_are_not_to_be_trusted_are_named(made: Made, table: pd.DataFrame) -> None:
     good, bad = made("y ~ x", table), made("y ~ x", table, diverging=3)
     bad.idata["posterior"]["beta"][0] += 10.0  # one chain is somewhere else
-    found, problems = journal.table([good, bad, good]), bad.diagnostics().problems
+    found, problems = journal.table([good, bad, good], stats=["sd", "n"]), bad.diagnostics().problems
     assert any("The chains do not agree yet (largest R̂" in problem for problem in problems)
-    assert found.notes[-1] == f"(2): {' '.join(problems)}"
+    assert [note for note in found.notes if note.startswith("(2)")] == [f"(2): {' '.join(problems)}"]
     assert not any(note.startswith(("(1)", "(3)")) for note in found.notes)
     assert f"(2): {' '.join(problems)}" in journal.table([good, bad], keep="x", stats=[]).notes
     for text in (found.as_text(), found.as_html(), found.as_latex(), found.as_markdown()):
@@ -251,12 +252,56 @@ def test_r2_of_a_regression_of_unit_means_and_by_two_factors(
     assert [label for label in journal.table(crossed).frame.index if "ICC" in label] == ["ICC g", "ICC h"]
 
 
-def test_elpd_only_if_it_is_asked_for(fits: dict[str, Fit]) -> None:
-    assert not any("ELPD" in label for label in journal.table(fits).frame.index)
+ELPD = "ELPD, LOO (s.e.)"
+ELPD_IS = "ELPD: log density of a new row of a known unit, by leave-one-out, higher is better"
+
+
+def test_elpd_stands_last_or_where_it_is_asked_for() -> None:
     fit = hp.fit("yield_ ~ (1 | batch)", hp.datasets.load("dyestuff"), draws=100, seed=1)
-    found, loo = journal.table([fit], stats=["elpd", "n"]), fit.loo()
-    assert cell(found, "ELPD, LOO (s.e.)", 0) == f"{loo.elpd:,.1f} ({loo.se:.1f})"
-    assert [label for label, _ in found.blocks[1]] == ["ELPD, LOO (s.e.)", "Observations"]
+    loo = fit.loo()
+    for stats, labels in ((None, ["Method", ELPD]), (["elpd", "n"], [ELPD, "Observations"]), (journal.STATS, None)):
+        found = journal.table([fit], stats=stats)
+        assert labels is None or [label for label, _ in found.blocks[-1]][-2:] == labels
+        assert (ELPD in found.frame.index) == (f"{ELPD_IS}." in found.notes) == (labels is not None)
+        if labels:
+            assert cell(found, ELPD, 0) == f"{loo.elpd:,.1f} ({loo.se:.1f})"
+
+
+def test_elpds_of_other_rows_or_responses_are_said_not_to_be_comparable(made: Made, table: pd.DataFrame) -> None:
+    import statsmodels.formula.api as smf
+
+    fit, other = made("y ~ x", table), made("y ~ z", table)
+    apart = f"{ELPD_IS}; comparable only between columns of the same rows and response."
+    assert f"{ELPD_IS}." in journal.table([fit, smf.ols("z ~ x", table).fit(), other]).notes
+    for different in (made("z ~ x", table), made("y ~ x", table[1:]), made("y ~ x", table.assign(y=table["y"] + 1))):
+        assert apart in journal.table([fit, other, different]).notes
+        assert apart not in journal.table([fit, different], stats=["n"]).notes
+
+
+def test_elpd_is_left_out_where_it_takes_long_or_is_not_defined(made: Made, table: pd.DataFrame) -> None:
+    import statsmodels.formula.api as smf
+
+    fit, few, ols = made("y ~ x", table), made("y ~ x", table, chains=4, draws=6), smf.ols("y ~ x", table).fit()
+    many = made("y ~ x", pd.concat([table] * 167, ignore_index=True), draws=25)
+    for columns, reason in (([fit, many], "more than 10,000 rows; stats=[…, 'elpd'] adds it"),
+                            ([few, fit], "fewer than 25 draws")):  # fmt: skip
+        found = journal.table(columns)
+        assert f"ELPD left out: {reason}." in found.notes
+        assert ELPD not in found.frame.index
+        assert not any("ELPD" in note for note in journal.table(columns, stats=["n"]).notes)
+    assert not any("ELPD" in note for note in journal.table(ols).notes)
+
+
+def test_an_elpd_that_importance_sampling_does_not_reach_is_said_to_be_rough(made: Made, table: pd.DataFrame) -> None:
+    fit = made("y ~ x", table)
+    fit.idata["posterior"]["sigma"][:] = 0.1
+    scores = fit.loo()
+    bad = int((scores.pareto_k > scores.good_k).sum())
+    assert bad > 1
+    said = f"The ELPD is rough: Pareto k̂ of {bad} rows is above {scores.good_k:.2f}."
+    assert any(note.startswith("(1): ") and note.endswith(said) for note in journal.table(fit).notes)
+    assert r"Pareto $\hat{k}$ of" in journal.table(fit).as_latex()
+    assert not any("rough: Pareto" in note for note in journal.table(fit, stats=["n"]).notes)
 
 
 def test_stats_choose_and_order(fits: dict[str, Fit]) -> None:

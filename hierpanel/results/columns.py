@@ -120,7 +120,10 @@ def _posterior(fit: Fit, prob: float, stats: Sequence[str]) -> Column:
     if not family.residual_variance and (facts.get("icc") or facts.get("r2")):
         said = f"ICC and R² of a {family.name} response are on the latent scale of the {family.link.name} link."
         notes += [("icc", said), ("r2", said)]
-    return Column(spec.formula.response, coefs, facts, None, tuple(notes), fit.diagnostics().problems)
+    problems = list(fit.diagnostics().problems)
+    if "elpd" in facts and (bad := int((fit.loo().pareto_k > fit.loo().good_k).sum())):
+        problems.append(f"The ELPD is rough: Pareto k̂ of {bad:,} row{'s' * (bad > 1)} is above {fit.loo().good_k:.2f}.")
+    return Column(spec.formula.response, coefs, facts, None, tuple(notes), tuple(problems))
 
 
 def _entries(names: Iterable[Any], *columns: Any) -> Cells:

@@ -27,7 +27,10 @@ from hierpanel.results.columns import (
 )
 from hierpanel.results.fit import Fit
 from hierpanel.results.journal_table import JournalTable, Row
+from hierpanel.results.loo import FEWEST
 from hierpanel.results.summary import number
+
+MOST_ROWS = 10_000  # for which leave-one-out, some milliseconds each, is taken without being asked for
 
 
 def table(
@@ -40,7 +43,7 @@ def table(
     stars: bool = False,
     prob: float = 0.95,
     digits: int | None = None,
-    stats: Sequence[str] = STATS,
+    stats: Sequence[str] | None = None,
     title: str | None = None,
     notes: Sequence[str] = (),
 ) -> JournalTable:
@@ -57,8 +60,8 @@ def table(
     stars : whether coefficients get stars; the notes say what they stand for
     digits : decimals; unless given, as many as show three digits of the smallest sd in the row
     stats : what follows the coefficients, in that order: ``"sd"`` (sds and correlations; always first), ``"icc"``,
-        ``"r2"``, ``"r2_panel"``, ``"effects"``, ``"n"``, ``"units"``, ``"method"``, and ``"elpd"`` (leave-one-out,
-        which takes its time)
+        ``"r2"``, ``"r2_panel"``, ``"effects"``, ``"n"``, ``"units"``, ``"method"``, ``"elpd"`` (leave-one-out); all
+        unless given, but for ``"elpd"`` where a fit has more than 10,000 rows, or fewer than 25 draws in all
     title, notes : headline, and further sentences under the table
 
     Returns
@@ -87,6 +90,7 @@ def table(
     fits = list(fits) if isinstance(fits, (list, tuple)) else [fits]
     if not fits or len(fits) != len(fits if names is None else names):
         raise FitError(f"a table needs one fit or more, and as many names as fits: {len(fits)} fits, names={names!r}")
+    stats, left_out = (stats, []) if stats is not None else _default_stats(fits)
     unknown = [stats] if isinstance(stats, str) else [key for key in stats if key not in FACTS]
     if unknown:
         raise FitError(f"stats is a list of names out of {', '.join(FACTS)}; not {unknown[0]!r}")
@@ -111,8 +115,32 @@ def table(
         names=tuple(map(str, names or ())),
         responses=tuple(say.get(column.response, column.response) for column in columns),
         blocks=tuple(tuple(block) for block in blocks if block),
-        notes=(*_notes(columns, style, prob, {*kept, *stats}), *notes),
+        notes=(*_notes(columns, style, prob, {*kept, *stats}, [*left_out, *_on_elpd(fits, stats)]), *notes),
     )
+
+
+def _default_stats(fits: Iterable[Any]) -> tuple[tuple[str, ...], list[str]]:
+    """Keys of the rows that a table has unless told, and what is said of the ELPD where it is none of them."""
+    own = [fit for fit in fits if isinstance(fit, Fit)]
+    reason = ""
+    if any(fit.nobs > MOST_ROWS for fit in own):
+        reason = f"more than {MOST_ROWS:,} rows; stats=[…, 'elpd'] adds it"
+    elif any(fit.idata["posterior"].sizes["chain"] * fit.idata["posterior"].sizes["draw"] < FEWEST for fit in own):
+        reason = f"fewer than {FEWEST} draws"
+    return (STATS, [f"ELPD left out: {reason}."]) if reason else ((*STATS, "elpd"), [])
+
+
+def _on_elpd(fits: Iterable[Any], stats: Sequence[str]) -> list[str]:
+    """Say what ELPDs are, and which of them can be compared."""
+    own = [fit.design for fit in fits if isinstance(fit, Fit)]
+    if "elpd" not in stats or not own:
+        return []
+    differ = any(
+        one.response != own[0].response or not one.index.equals(own[0].index) or not np.array_equal(one.y, own[0].y)
+        for one in own
+    )
+    apart = "; comparable only between columns of the same rows and response" * differ
+    return [f"ELPD: log density of a new row of a known unit, by leave-one-out, higher is better{apart}."]
 
 
 class _Style(NamedTuple):
@@ -202,8 +230,8 @@ def _kept(coefs: list[str], labels: Mapping[str, str], keep: str | Sequence[str]
     return list(dict.fromkeys(found))
 
 
-def _notes(columns: Sequence[Column], style: _Style, prob: float, shown: set[str]) -> list[str]:
-    """Say what stands in the cells, and in which columns; `shown` are coefficients and keys of `STATS`."""
+def _notes(columns: Sequence[Column], style: _Style, prob: float, shown: set[str], of_elpd: Iterable[str]) -> list[str]:
+    """Say what stands in the cells, and in which columns; `shown` are coefficients and keys of `FACTS`."""
     percent, notes = f"{100 * prob:g} %", []
     for errors in dict.fromkeys(column.errors for column in columns):
         own = ", ".join(f"({k})" for k, column in enumerate(columns, 1) if column.errors == errors)
@@ -218,16 +246,17 @@ def _notes(columns: Sequence[Column], style: _Style, prob: float, shown: set[str
         notes.append(f"{kind}, with {under}." if everywhere else f"{own}: {kind.lower()}, with {under}.")
     bayes = [column for column in columns if column.errors is None]
     shares = {key for key in ("icc", "r2", "r2_panel") for column in bayes if column.facts.get(key)}
+    notes += [f"({k}): {' '.join(column.problems)}" for k, column in enumerate(columns, 1) if column.problems]
     johnson = "; R² marginal and conditional as in Johnson (2014)" * ("r2" in shares)
     alone = "; R² within, between and overall of the coefficients alone" * ("r2_panel" in shares)
     notes += [f"Shares of variance are posterior means too{johnson}{alone}."] if shares else []
+    notes += of_elpd
     if style.stars and len(bayes) < len(columns):
         notes.append("Estimates: * p < 0.1, ** p < 0.05, *** p < 0.01.")
     if style.stars and bayes:
         levels = "0.95 (*), 0.975 (**), 0.995 (***)"
         notes.append(f"Posterior means: P(> 0), or P(< 0), is above {levels}: two-sided 0.9, 0.95, 0.99; no test.")
-    notes += dict.fromkeys(said for column in columns for what, said in column.notes if what in shown)
-    return notes + [f"({k}): {' '.join(column.problems)}" for k, column in enumerate(columns, 1) if column.problems]
+    return notes + list(dict.fromkeys(said for column in columns for what, said in column.notes if what in shown))
 
 
 def maketables_coef_table(fit: Fit) -> pd.DataFrame:
