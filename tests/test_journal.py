@@ -568,11 +568,27 @@ def test_what_is_no_fit_is_named(table: pd.DataFrame) -> None:
         ({"digits": -1}, "digits is a number of decimals"),
         ({"digits": 2.5}, "digits is a number of decimals"),
         ({"prob": 95}, "prob is the probability"),
+        ({"names": "a"}, "as many names as fits: 1 fits, names='a'"),
+        ({"names": 3}, "as many names as fits: 1 fits, names=3"),
+        ({"digits": True}, "digits is a number of decimals"),
+        ({"stats": 3}, "stats is a list of names out of .* not 3"),
+        ({"stars": "yes"}, "stars is True or False, not 'yes'"),
+        ({"keep": 3}, "keep is a coefficient, a regular expression, or a list of these, not 3"),
+        ({"rename": ["a"]}, r"rename is a mapping, as in rename=\{'union': .*, not \['a'\]"),
+        ({"rename": {"x": 3}}, "rename is a mapping"),
+        ({"rename": {"typo": "a"}}, r"'typo', which no row is called; the rows are: Constant, x, sd\(residual\), "),
+        ({"title": 3}, "title is a text, not 3"),
+        ({"notes": 3}, "notes is a sentence, or a list of sentences, not 3"),
+        ({"notes": [3]}, "notes is a sentence"),
     ],
 )
 def test_options_that_do_not_suit(options: Any, message: str, made: Made, table: pd.DataFrame) -> None:
     with pytest.raises(hp.FitError, match=message):
         journal.table(made("y ~ x", table), **options)
+
+
+def test_one_note_is_one_sentence(made: Made, table: pd.DataFrame) -> None:
+    assert journal.table(made("y ~ x", table), notes="One note.", stats=["n"]).notes[-1] == "One note."
 
 
 def test_an_empty_table_is_refused() -> None:

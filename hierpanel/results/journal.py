@@ -5,7 +5,7 @@ The functions ``maketables_…`` return what the plug-in format of the package m
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -45,7 +45,7 @@ def table(
     digits: int | None = None,
     stats: Sequence[str] | None = None,
     title: str | None = None,
-    notes: Sequence[str] = (),
+    notes: str | Sequence[str] = (),
 ) -> JournalTable:
     """Put fits side by side, as economics journals do.
 
@@ -88,21 +88,19 @@ def table(
     if isinstance(fits, Mapping):
         names, fits = list(fits) if names is None else names, list(fits.values())
     fits = list(fits) if isinstance(fits, (list, tuple)) else [fits]
-    if not fits or len(fits) != len(fits if names is None else names):
+    if not fits or not (names is None or (_is_list(names) and len(names) == len(fits))):
         raise FitError(f"a table needs one fit or more, and as many names as fits: {len(fits)} fits, names={names!r}")
     stats, left_out = (stats, []) if stats is not None else _default_stats(fits)
-    unknown = [stats] if isinstance(stats, str) else [key for key in stats if key not in FACTS]
-    if unknown:
-        raise FitError(f"stats is a list of names out of {', '.join(FACTS)}; not {unknown[0]!r}")
-    if statistic not in ("sd", "interval"):
-        raise FitError(f"statistic is 'sd' or 'interval', not {statistic!r}")
-    if digits is not None and (not isinstance(digits, int) or digits < 0):
-        raise FitError(f"digits is a number of decimals, 0 or more, not {digits!r}")
+    rename, notes = {} if rename is None else rename, [notes] if isinstance(notes, str) else notes
+    _check_options(keep, rename, statistic, stars, digits, stats, title, notes)
     columns = [read(fit, prob, stats) for fit in fits]
     style = _Style(statistic, stars, digits)
     coefs, labels_of = _lined_up(columns)
     kept = _kept(_union(coefs), labels_of, keep)
-    say = {_label(name, labels_of): label for name, label in (rename or {}).items()}
+    say = {_label(name, labels_of): label for name, label in rename.items()}
+    rows = _union([*coefs, *(cells for column in columns for cells in column.facts.values())])
+    if unknown := [name for name in say if name not in {*rows, *(column.response for column in columns)}]:
+        raise FitError(f"rename names {unknown[0]!r}, which no row is called; the rows are: {', '.join(rows)}")
     blocks = [style.rows(coefs, kept, say)]
     for keys in (["sd"] if "sd" in stats else [], [key for key in stats if key != "sd"]):
         parts = [[column.facts.get(key, {}) for column in columns] for key in keys]
@@ -117,6 +115,37 @@ def table(
         blocks=tuple(tuple(block) for block in blocks if block),
         notes=(*_notes(columns, style, prob, {*kept, *stats}, [*left_out, *_on_elpd(fits, stats)]), *notes),
     )
+
+
+def _check_options(
+    keep: Any, rename: Any, statistic: Any, stars: Any, digits: Any, stats: Any, title: Any, notes: Any
+) -> None:
+    """Raise a FitError for an option that is of another kind than `table` takes."""
+    unknown = [key for key in stats if key not in FACTS] if _is_list(stats) else [stats]
+    if unknown:
+        raise FitError(f"stats is a list of names out of {', '.join(FACTS)}; not {unknown[0]!r}")
+    if statistic not in ("sd", "interval"):
+        raise FitError(f"statistic is 'sd' or 'interval', not {statistic!r}")
+    if digits is not None and (not isinstance(digits, int) or isinstance(digits, bool) or digits < 0):
+        raise FitError(f"digits is a number of decimals, 0 or more, not {digits!r}")
+    if not isinstance(stars, bool):
+        raise FitError(f"stars is True or False, not {stars!r}")
+    if not (keep is None or isinstance(keep, str) or _are_texts(keep)):
+        raise FitError(f"keep is a coefficient, a regular expression, or a list of these, not {keep!r}")
+    if not isinstance(rename, Mapping) or not _are_texts([*rename, *rename.values()]):
+        raise FitError(f"rename is a mapping, as in rename={{'union': 'Union member'}}, not {rename!r}")
+    if title is not None and not isinstance(title, str):
+        raise FitError(f"title is a text, not {title!r}")
+    if not _are_texts(notes):
+        raise FitError(f"notes is a sentence, or a list of sentences, not {notes!r}")
+
+
+def _is_list(values: Any) -> bool:
+    return isinstance(values, Collection) and not isinstance(values, str)
+
+
+def _are_texts(values: Any) -> bool:
+    return _is_list(values) and all(isinstance(value, str) for value in values)
 
 
 def _default_stats(fits: Iterable[Any]) -> tuple[tuple[str, ...], list[str]]:
