@@ -745,20 +745,28 @@ def test_coefficients_for_maketables(fits: dict[str, Fit]) -> None:
 def test_statistics_for_maketables(fits: dict[str, Fit]) -> None:
     pooled, fe, re_ = fits["Pooled"], fits["FE"], fits["RE"]
     assert journal.maketables_stat(re_, "N") == 4360
-    assert journal.maketables_stat(re_, "units_worker") == journal.maketables_stat(pooled, "units_worker") == 545
-    assert journal.maketables_stat(re_, "icc_worker") == pytest.approx(re_.icc().loc["worker", "mean"])
-    assert journal.maketables_stat(fe, "icc_worker") is None
+    assert journal.maketables_stat(re_, "Units (worker)") == journal.maketables_stat(pooled, "Units (worker)") == 545
+    assert journal.maketables_stat(re_, "ICC worker") == pytest.approx(re_.icc().loc["worker", "mean"])
+    assert journal.maketables_stat(fe, "ICC worker") is None
     assert journal.maketables_stat(re_, "r2_within") == pytest.approx(re_.r2_panel().loc["within", "mean"])
     assert journal.maketables_stat(pooled, "r2") == pytest.approx(pooled.r2().loc["marginal", "mean"])
     assert journal.maketables_stat(re_, "r2") is None  # marginal or conditional?
     assert journal.maketables_stat(re_, "se_type") == "posterior sd"
-    assert journal.maketables_stat(re_, "method") == "marginal"
+    assert journal.maketables_stat(re_, "Method") == "marginal"
     assert journal.maketables_stat(re_, "aic") is None
     for fit in fits.values():
         labels, keys = journal.maketables_stat_labels(fit), journal.maketables_default_stat_keys(fit)
         assert set(keys) <= set(labels)
         assert all(isinstance(journal.maketables_stat(fit, key), (int, float, str)) for key in keys)
-    assert journal.maketables_stat_labels(re_)["icc_worker"] == "ICC worker"
+    assert journal.maketables_stat_labels(re_)["ICC worker"] == "ICC worker"
+
+
+def test_statistics_that_the_first_model_has_not_are_readable(fits: dict[str, Fit]) -> None:
+    shared = {"N", "r2_within", "r2_between", "r2_overall"}  # keys of other packages, which maketables labels
+    for fit in fits.values():
+        labels = journal.maketables_stat_labels(fit)
+        assert {key for key, label in labels.items() if key != label} == shared
+        assert {"Units (worker)", "R² marginal", "Method"} <= set(journal.maketables_default_stat_keys(fit))
 
 
 def test_words_for_maketables(fits: dict[str, Fit], made: Made, table: pd.DataFrame) -> None:

@@ -345,11 +345,14 @@ def maketables_vcov_info(fit: Fit) -> dict[str, str | None]:
 
 
 def _keys(fit: Fit) -> dict[str, tuple[str, str]]:
-    """Key of a statistic in maketables → its key in `STATS` and its row there."""
+    """Key of a statistic in maketables → its key in `FACTS` and its row there.
+
+    Rows that other packages do not have are their own keys: maketables asks only the first of its models for labels.
+    """
     groups, panel = [group.name for group in fit.spec.groups], fit.spec.panel
     units = dict.fromkeys([*([] if panel is None else [panel.unit]), *groups])
-    found = {"N": ("n", "Observations")} | {f"units_{name}": ("units", f"Units ({name})") for name in units}
-    found |= {f"icc_{name}": ("icc", f"ICC {name}") for name in groups}
-    found |= {f"r2_{name}": ("r2", f"R² {name}") for name in ("marginal", "conditional")}
+    rows = [("units", f"Units ({name})") for name in units] + [("icc", f"ICC {name}") for name in groups]
+    rows += [("r2", "R² marginal"), ("r2", "R² conditional")]
+    found = {"N": ("n", "Observations")} | {label: (block, label) for block, label in rows}
     found |= {f"r2_{name}": ("r2_panel", f"R² {name}") for name in ("within", "between", "overall")}
-    return found | {"method": ("method", "Method")}
+    return found | {"Method": ("method", "Method")}
