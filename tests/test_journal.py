@@ -580,6 +580,8 @@ def test_what_is_no_fit_is_named(table: pd.DataFrame) -> None:
         ({"title": 3}, "title is a text, not 3"),
         ({"notes": 3}, "notes is a sentence, or a list of sentences, not 3"),
         ({"notes": [3]}, "notes is a sentence"),
+        ({"label": 3}, r"label is what \\ref refers to, such as 'tab:wages', .*; not 3"),
+        ({"label": "tab{1}"}, "label is what"),
     ],
 )
 def test_options_that_do_not_suit(options: Any, message: str, made: Made, table: pd.DataFrame) -> None:
@@ -675,6 +677,29 @@ def test_latex_cells_have_a_minus_and_stars_without_width(fits: dict[str, Fit], 
     words = JournalTable(None, (), ("y",), ((("IV-2SLS", ("IV-2SLS",)), ("", ("[-1, ∞]",))),), ())
     assert r"IV-2SLS & IV-2SLS \\" in words.as_latex()
     assert r" & [$-$1, $\infty$] \\" in words.as_latex()
+
+
+def test_very_small_and_large_numbers_are_powers_of_ten() -> None:
+    cells = ("4.381e-06***", "-1.18e-04", "(9.999e-07)", "[-1.2e-105, 3.00e+12]")
+    row = ("x", (*cells, "a2e-05", "1.5 (0.3)"))
+    found = JournalTable(None, (), ("y",) * 6, ((row,),), ())
+    assert found.as_latex().splitlines()[8] == (
+        r"x & $4.38\times10^{-6}$\rlap{$^{***}$} & $-1.18\times10^{-4}$ & ($1.00\times10^{-6}$) & "
+        r"[$-1.2\times10^{-105}$, $3.00\times10^{12}$] & a2e-05 & 1.5 (0.3) \\"
+    )
+    root = ElementTree.fromstring(found.as_html())
+    assert [cell.text for cell in root.iter("td")] == [
+        "4.38 × 10⁻⁶***", "-1.18 × 10⁻⁴", "(1.00 × 10⁻⁶)", "[-1.2 × 10⁻¹⁰⁵, 3.00 × 10¹²]", "a2e-05", "1.5 (0.3)",
+    ]  # fmt: skip
+    for text in (found.as_text(), found.as_markdown().replace("\\", "")):
+        assert all(cell in text for cell in cells)
+
+
+def test_a_table_can_be_referred_to(made: Made, table: pd.DataFrame) -> None:
+    fit = made("y ~ x", table)
+    lines = journal.table(fit, stats=["n"], title="Wages", label="tab:wages_1").as_latex().splitlines()
+    assert lines[2:4] == [r"\caption{Wages}", r"\label{tab:wages_1}"]
+    assert "label" not in journal.table(fit, stats=["n"], title="Wages").as_latex()
 
 
 def test_markdown_has_a_head_a_rule_and_escapes(fits: dict[str, Fit], made: Made, table: pd.DataFrame) -> None:

@@ -46,6 +46,7 @@ def table(
     stats: Sequence[str] | None = None,
     title: str | None = None,
     notes: str | Sequence[str] = (),
+    label: str | None = None,
 ) -> JournalTable:
     """Put fits side by side, as economics journals do.
 
@@ -63,6 +64,7 @@ def table(
         ``"r2"``, ``"r2_panel"``, ``"effects"``, ``"n"``, ``"units"``, ``"method"``, ``"elpd"`` (leave-one-out); all
         unless given, but for ``"elpd"`` where a fit has more than 10,000 rows, or fewer than 25 draws in all
     title, notes : headline, and further sentences under the table
+    label : by which LaTeX refers to the table, such as ``"tab:wages"``
 
     Returns
     -------
@@ -92,7 +94,7 @@ def table(
         raise FitError(f"a table needs one fit or more, and as many names as fits: {len(fits)} fits, names={names!r}")
     stats, left_out = (stats, []) if stats is not None else _default_stats(fits)
     rename, notes = {} if rename is None else rename, [notes] if isinstance(notes, str) else notes
-    _check_options(keep, rename, statistic, stars, digits, stats, title, notes)
+    _check_options(keep, rename, statistic, stars, digits, stats, title, notes, label)
     columns = [read(fit, prob, stats) for fit in fits]
     style = _Style(statistic, stars, digits)
     coefs, labels_of = _lined_up(columns)
@@ -114,11 +116,20 @@ def table(
         responses=tuple(say.get(column.response, column.response) for column in columns),
         blocks=tuple(tuple(block) for block in blocks if block),
         notes=(*_notes(columns, style, prob, {*kept, *stats}, [*left_out, *_on_elpd(fits, stats)]), *notes),
+        label=label,
     )
 
 
 def _check_options(
-    keep: Any, rename: Any, statistic: Any, stars: Any, digits: Any, stats: Any, title: Any, notes: Any
+    keep: Any,
+    rename: Any,
+    statistic: Any,
+    stars: Any,
+    digits: Any,
+    stats: Any,
+    title: Any,
+    notes: Any,
+    label: Any,
 ) -> None:
     """Raise a FitError for an option that is of another kind than `table` takes."""
     unknown = [key for key in stats if key not in FACTS] if _is_list(stats) else [stats]
@@ -138,6 +149,8 @@ def _check_options(
         raise FitError(f"title is a text, not {title!r}")
     if not _are_texts(notes):
         raise FitError(f"notes is a sentence, or a list of sentences, not {notes!r}")
+    if label is not None and not (isinstance(label, str) and re.fullmatch(r"[^\\{}%#~]+", label)):
+        raise FitError(f"label is what \\ref refers to, such as 'tab:wages', without \\ {{ }} % # ~; not {label!r}")
 
 
 def _is_list(values: Any) -> bool:

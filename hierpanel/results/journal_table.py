@@ -19,6 +19,10 @@ _LATEX = {letter: f"${command}$" for letter, command in GREEK.items()} | {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
     "^": r"\^{}", "~": r"\~{}", "<": "$<$", ">": "$>$", "|": "$|$", "²": "$^2$", "∞": r"$\infty$", "×": r"$\times$",
 }  # fmt: skip
+# 1.234e-06 and the minus before it, where a number may begin; and a minus alone
+_POWER = r"(?<![\w).])(-?)(\d(?:\.\d+)?e[+-]\d+)(?![\w.])"
+_MINUS = r"(?<![\w)])-(?=[\d$])"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class JournalTable:
     blocks : coefficients, sds and correlations, then the rest; rows are (label, cells), and what stands under a number
         is a row without a label.
     notes : sentences under the table.
+    label : by which LaTeX refers to the table, as in ``\\ref{tab:wages}``; or None.
     """
 
     title: str | None
@@ -38,6 +43,7 @@ class JournalTable:
     responses: tuple[str, ...]
     blocks: tuple[tuple[Row, ...], ...]
     notes: tuple[str, ...]
+    label: str | None = None
 
     def __str__(self) -> str:
         return self.as_text()
@@ -76,7 +82,9 @@ class JournalTable:
         e = html.escape
 
         def line(tag: str, label: str, cells: Iterable[str], style: str = "") -> str:
-            inner = "".join(f'<{tag} style="text-align:center;padding:.05em .9em">{e(cell)}</{tag}>' for cell in cells)
+            inner = "".join(
+                f'<{tag} style="text-align:center;padding:.05em .9em">{e(_html_cell(cell))}</{tag}>' for cell in cells
+            )
             first = f'<th style="text-align:left;font-weight:400;padding:.05em .9em .05em 0">{e(label)}</th>'
             return f'<tr style="background:none{style}">{first}{inner}</tr>'
 
@@ -97,6 +105,7 @@ class JournalTable:
         count = len(self.responses)
         lines = [r"\begin{table}[htbp]", r"\centering"]
         lines += [rf"\caption{{{_latex(self.title)}}}"] if self.title else []
+        lines += [rf"\label{{{self.label}}}"] if self.label else []
         lines += [rf"\begin{{tabular}}{{l{'c' * count}}}", r"\toprule"]
         if self._response:
             lines.append(rf" & \multicolumn{{{count}}}{{c}}{{{_latex(self._response)}}} \\")
@@ -158,7 +167,29 @@ def _latex_cell(text: str) -> str:
     """A cell whose stars take no room, so that the number stays in the middle, and whose minus is one."""
     plain = text.rstrip("*")
     stars = rf"\rlap{{$^{{{text[len(plain) :]}}}$}}" if plain != text else ""
-    return re.sub(r"(?<![\w)])-(?=[\d$])", "$-$", _latex(plain)) + stars
+
+    def written(found: re.Match[str]) -> str:
+        if not found[2]:
+            return "$-$"
+        mantissa, exponent = _power(found[2])
+        return rf"${found[1]}{mantissa}\times10^{{{exponent}}}$"
+
+    return re.sub(f"{_POWER}|{_MINUS}", written, _latex(plain)) + stars
+
+
+def _html_cell(text: str) -> str:
+    def written(found: re.Match[str]) -> str:
+        mantissa, exponent = _power(found[2])
+        return f"{found[1]}{mantissa} × 10{str(exponent).translate(_SUPERSCRIPTS)}"
+
+    return re.sub(_POWER, written, text)
+
+
+def _power(text: str) -> tuple[str, int]:
+    """Mantissa, of three digits at most, and exponent of a number as text has it, such as "1.234e-06"."""
+    decimals = min(text.index("e") - 2, 2) if "." in text else 0
+    mantissa, exponent = f"{float(text):.{decimals}e}".split("e")
+    return mantissa, int(exponent)
 
 
 def _markdown(text: str) -> str:
