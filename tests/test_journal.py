@@ -157,6 +157,13 @@ def test_decimals_are_those_of_the_smallest_sd_of_the_row(made: Made, table: pd.
     assert decimals == {2 - int(np.floor(np.log10(sds[0])))}
 
 
+def test_decimals_of_one_dependent_variable_do_not_depend_on_another(made: Made, table: pd.DataFrame) -> None:
+    fits = [made("y ~ x", table), made("tiny ~ x", table.assign(tiny=table["y"] / 1e4)), made("y ~ x + z", table)]
+    found, alone = journal.table(fits, stats=["sd"]), journal.table(fits[::2], stats=["sd"])
+    for label in ("x", "Constant", "sd(residual)"):
+        assert [cell(found, label, k) for k in (0, 2)] == list(alone.frame.loc[label])
+
+
 def test_digits_are_decimals(fits: dict[str, Fit]) -> None:
     found = journal.table(fits, digits=2)
     mean, sd = fits["RE"].fixef().loc["union", ["mean", "sd"]]
@@ -485,6 +492,50 @@ def test_other_effects_instruments_and_levels_of_factors(wages: pd.DataFrame, ma
     assert all(found.frame.loc["C(year)[1981]"].iloc[3:5] != "")
     assert cell(found, "Method", 5) == "Logit"
     assert found.responses[-1] == "union"
+
+
+def test_statsmodels_says_family_quantile_and_that_it_did_not_converge(table: pd.DataFrame) -> None:
+    import statsmodels.api as sm
+    import statsmodels.formula.api as smf
+
+    df = table.assign(miss=1 - table["hit"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stopped = smf.logit("hit ~ x", df).fit(disp=0, maxiter=1)
+        cut = smf.glm("hit ~ x", df, family=sm.families.Binomial()).fit(maxiter=1)
+    counts = smf.glm("count ~ x", df, family=sm.families.Poisson()).fit()
+    shares = smf.glm("hit + miss ~ x", df, family=sm.families.Binomial()).fit()
+    quantile, hazard = smf.quantreg("y ~ x", df).fit(q=0.3), smf.phreg("h ~ x", df).fit()
+    found = journal.table([stopped, cut, counts, shares, quantile, hazard])
+    assert list(found.frame.loc["Family"]) == ["", "binomial (logit)", "poisson (log)", "binomial (logit)", "", ""]
+    assert list(found.frame.loc["Method"]) == ["Logit", "GLM", "GLM", "GLM", "QuantReg, quantile 0.3", "PHReg"]
+    assert list(found.frame.loc["Observations"])[3:] == ["60", "60", ""]
+    assert found.responses[3] == "hit, miss"
+    said = "The estimation did not converge, so the numbers are not to be trusted."
+    assert [note for note in found.notes if "converge" in note] == [f"({k}): {said}" for k in (1, 2)]
+    with pytest.raises(hp.FitError, match="ContrastResults"):
+        journal.table(quantile.t_test("x = 0"))
+
+
+def test_slopes_of_bools_and_errors_of_linearmodels_have_their_names(made: Made, table: pd.DataFrame) -> None:
+    import statsmodels.formula.api as smf
+    from linearmodels.panel import FamaMacBeth, PanelOLS
+
+    df = table.assign(u=table["hit"] == 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mixed = smf.mixedlm("y ~ u", df, groups="g", re_formula="~u").fit()
+    frame = journal.table([made("y ~ u + (u | g)", df), mixed], stats=["sd"]).frame
+    for label in ("sd(g)", "sd(g: u)", "cor(g: constant, u)"):
+        assert all(frame.loc[label] != "")
+    panel = df.assign(g=df["g"].map(ord), t=np.tile(np.arange(10), 6)).set_index(["g", "t"])
+    within = PanelOLS.from_formula("y ~ x + EntityEffects", panel)
+    periods = FamaMacBeth.from_formula("y ~ 1 + x", panel)
+    fits = [within.fit(cov_type="driscoll-kraay"), within.fit(cov_type="robust"), periods.fit()]
+    errors = ["Driscoll-Kraay", "robust", "Fama-MacBeth"]
+    assert journal.table(fits).notes[:3] == tuple(
+        f"({k}): estimates, with {name} standard errors in parentheses." for k, name in enumerate(errors, 1)
+    )
 
 
 def test_columns_of_pyfixest() -> None:

@@ -90,7 +90,7 @@ def read(fit: Any, prob: float, stats: Sequence[str]) -> Column:
     package = type(fit).__module__.partition(".")[0]
     if isinstance(fit, Fit):
         return _posterior(fit, prob, stats)
-    if package == "statsmodels" and hasattr(fit, "conf_int") and np.ndim(fit.params) == 1:
+    if package == "statsmodels" and hasattr(fit, "conf_int") and np.ndim(getattr(fit, "params", 0)) == 1:
         return _statsmodels(fit, prob)
     if package == "linearmodels" and hasattr(fit, "std_errors") and hasattr(fit.model, "dependent"):
         return _linearmodels(fit, prob)
@@ -197,7 +197,7 @@ def _units(fit: Fit, prob: float) -> Cells:
 def _method(fit: Fit, prob: float) -> Cells:
     family = fit.spec.family
     found = {} if family.name == "gaussian" else {"Family": f"{family.name} ({family.link.name})"}
-    return found | {"Method": "NUTS" if fit.method == "nuts" else fit.method}
+    return {"Method": "NUTS" if fit.method == "nuts" else fit.method} | found
 
 
 def _elpd(fit: Fit, prob: float) -> Cells:
@@ -223,13 +223,23 @@ def _statsmodels(fit: Any, prob: float) -> Column:
     model, method = fit.model, type(fit.model).__name__
     names, (lower, upper) = getattr(fit.params, "index", model.exog_names), np.asarray(fit.conf_int(alpha=1 - prob)).T
     coefs = _entries(names, fit.params, fit.bse, lower, upper, fit.pvalues)
-    facts: dict[str, Cells] = {"n": {"Observations": int(fit.nobs)}, "method": {"Method": method}}
+    facts: dict[str, Cells] = {"method": {"Method": method}}
+    if hasattr(fit, "nobs"):
+        facts["n"] = {"Observations": int(fit.nobs)}
+    if method == "QuantReg":
+        facts["method"] = {"Method": f"{method}, quantile {fit.q:g}"}
+    if method == "GLM":
+        family = model.family
+        facts["method"]["Family"] = f"{type(family).__name__.lower()} ({type(family.link).__name__.lower()})"
     if method in ("OLS", "WLS", "GLS"):
         facts |= {"r2": {"R²": float(fit.rsquared)}, "sd": {"sd(residual)": Entry(fit.scale**0.5)}}
     if method == "MixedLM":
         coefs = dict(list(coefs.items())[: fit.k_fe])
         facts |= {"method": {"Method": f"{method}, {fit.method}"}, **_mixed(fit)}
-    return Column(str(model.endog_names), coefs, facts, getattr(fit, "cov_type", ""))
+    response = model.endog_names if isinstance(model.endog_names, str) else ", ".join(map(str, model.endog_names))
+    settled = getattr(fit, "converged", True) and (getattr(fit, "mle_retvals", None) or {}).get("converged", True)
+    problems = () if settled else ("The estimation did not converge, so the numbers are not to be trusted.",)
+    return Column(response, coefs, facts, getattr(fit, "cov_type", ""), problems=problems)
 
 
 def _mixed(fit: Any) -> dict[str, Cells]:
@@ -237,7 +247,7 @@ def _mixed(fit: Any) -> dict[str, Cells]:
     model, S = fit.model, np.asarray(fit.cov_re)
     columns = list(model.data.exog_re_names) if model.k_re else []
     group = next((name for name in columns if name not in model.exog_names), "Group")
-    names = ["Intercept" if name == group else name for name in columns]
+    names = ["Intercept" if name == group else key for name, key in alike(columns).items()]
     sds = {_sd_label(group, name): Entry(S[k, k] ** 0.5) for k, name in enumerate(names)}
     for i, j in zip(*np.tril_indices(len(names), -1), strict=True):
         sds[_sd_label(group, names[j], names[i])] = Entry(S[i, j] / (S[i, i] * S[j, j]) ** 0.5)
@@ -286,7 +296,8 @@ def _linearmodels(fit: Any, prob: float) -> Column:
         facts |= _random(unit, {f"sd({unit})": Entry(of_units**0.5)}, of_rows, units)
     said = "Without a constant R² between and overall are about 0, not about the mean, and left out."
     notes = () if fit.model.has_constant else (("r2_panel", said),)
-    return Column(str(response.vars[0]), coefs, facts, str(fit._cov_type).lower(), notes)
+    errors = re.sub("( Standard)? Cov$", "", str(fit._cov_type))
+    return Column(str(response.vars[0]), coefs, facts, errors if "-" in errors else errors.lower(), notes)
 
 
 def _pyfixest(fit: Any, prob: float) -> Column:

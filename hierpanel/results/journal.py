@@ -59,7 +59,8 @@ def table(
     rename : row → what to print; rows that get one name become one, such as ``union`` and ``within(union)``
     statistic : ``"sd"``: posterior sds and standard errors, or ``"interval"``: intervals of probability `prob`
     stars : whether coefficients get stars; the notes say what they stand for
-    digits : decimals; unless given, as many as show three digits of the smallest sd in the row
+    digits : decimals; unless given, as many as show three digits of the smallest sd in the row, of the columns of one
+        dependent variable
     stats : what follows the coefficients, in that order: ``"sd"`` (sds and correlations; always first), ``"icc"``,
         ``"r2"``, ``"r2_panel"``, ``"effects"``, ``"n"``, ``"units"``, ``"method"``, ``"elpd"`` (leave-one-out); all
         unless given, but for ``"elpd"`` where a fit has more than 10,000 rows, or fewer than 25 draws in all
@@ -96,7 +97,7 @@ def table(
     rename, notes = {} if rename is None else rename, [notes] if isinstance(notes, str) else notes
     _check_options(keep, rename, statistic, stars, digits, stats, title, notes, label)
     columns = [read(fit, prob, stats) for fit in fits]
-    style = _Style(statistic, stars, digits)
+    style = _Style(statistic, stars, digits, [column.response for column in columns])
     coefs, labels_of = _lined_up(columns)
     kept = _kept(_union(coefs), labels_of, keep)
     say = {_label(name, labels_of): label for name, label in rename.items()}
@@ -186,11 +187,12 @@ def _on_elpd(fits: Iterable[Any], stats: Sequence[str]) -> list[str]:
 
 
 class _Style(NamedTuple):
-    """How numbers are written."""
+    """How numbers are written, given the dependent variable of each column."""
 
     statistic: str
     stars: bool
     digits: int | None
+    responses: Sequence[str]
 
     def rows(self, columns: list[Cells], order: Iterable[str], say: Mapping[str, str]) -> list[Row]:
         """Return a row for each label, two where numbers have something under them."""
@@ -203,11 +205,19 @@ class _Style(NamedTuple):
                 cells[k] = column.get(name, cells[k])
         rows: list[Row] = []
         for label, cells in found.items():
-            scale = min((cell.sd for cell in cells if isinstance(cell, Entry) and cell.sd > 0), default=math.nan)
-            below = tuple(self.below(cell, scale) for cell in cells)
-            rows.append((label, tuple(self.cell(cell, scale) for cell in cells)))
+            pairs = list(zip(cells, self.scales(cells), strict=True))
+            below = tuple(self.below(cell, scale) for cell, scale in pairs)
+            rows.append((label, tuple(self.cell(cell, scale) for cell, scale in pairs)))
             rows += [("", below)] if any(below) else []
         return rows
+
+    def scales(self, cells: Sequence[Any]) -> list[float]:
+        """For each cell the smallest sd of those with its dependent variable; NaN where there is none."""
+        smallest: dict[str, float] = {}
+        for response, cell in zip(self.responses, cells, strict=True):
+            if isinstance(cell, Entry) and cell.sd > 0:
+                smallest[response] = min(cell.sd, smallest.get(response, math.inf))
+        return [smallest.get(response, math.nan) for response in self.responses]
 
     def cell(self, cell: Any, scale: float) -> str:
         if isinstance(cell, Entry):
