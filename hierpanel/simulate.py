@@ -1,5 +1,6 @@
 """A formula and the values of its parameters come in; a panel that was drawn from them goes out, ready to be fitted."""
 
+import contextlib
 import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -219,6 +220,8 @@ def _kinds(
         mine = [str(syntax.named(node)) for node in nodes if type(node).__name__ in ("Variable", "QuotedName")]
         held = {n for n in mine if n in ENCODINGS or isinstance(scope.get(n), (int, float, list))} - set(regressors)
         names += [name for name in mine if name not in held] or mine
+    if not all(isinstance(name, str) and name for name in (unit, time)):
+        raise DataError(f"unit and time are names of columns, not {unit!r} and {time!r}")
     if len({unit, time, outcome}) < 3:
         raise DataError(f"unit ({unit}), time ({time}) and outcome ({outcome}) need columns of their own")
     kinds = {name: regressors.get(name, 10 if name == trials else "normal") for name in names if name not in roles[:2]}
@@ -289,7 +292,9 @@ def _parameters(model: Model, params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _correlations(group: GroupDesign, value: Any) -> Array:
     """Return the correlations (q, q) of a factor's columns, given one number for all that vary together or a matrix."""
-    q, given, why = len(group.coefs), np.asarray(value), ""
+    q, given, why = len(group.coefs), np.array(None), ""
+    with contextlib.suppress(ValueError):  # of rows that differ in length
+        given = np.asarray(value)
     free = np.zeros((q, q), dtype=bool)
     for block in group.blocks:
         free[block.columns, block.columns] = block.correlated

@@ -236,6 +236,18 @@ def test_columns_that_are_not_to_be_trusted_are_named(made: Made, table: pd.Data
     assert "\N{COMBINING CIRCUMFLEX ACCENT}" not in found.as_latex()
 
 
+def test_columns_and_groups_that_are_called_like_rows_keep_their_own(made: Made, table: pd.DataFrame) -> None:
+    df = table.rename(columns={"x": "Constant", "z": "const", "g": "residual", "h": "Observations"})
+    fit = made("y ~ Constant + const + Observations + (1 | residual)", df)
+    found, beta, sds = journal.table(fit), fit.fixef(), fit.varcorr()
+    rows = {"Constant": "Intercept", "Constant (column)": "Constant", "const": "const"}
+    for label, name in rows.items():
+        assert cell(found, label, 0) == number(beta.loc[name, "mean"], beta.loc[name, "sd"])
+    for label, row in (("sd(residual)", sds.iloc[0]), ("sigma", sds.iloc[1])):
+        assert cell(found, label, 0) == number(row["mean"], row["sd"])
+    assert list(found.frame.loc["Observations"].iloc[:, 0])[-1] == "60"
+
+
 def test_weights_are_said(made: Made, table: pd.DataFrame) -> None:
     weighted = made("y ~ x", table, weights=np.linspace(0.5, 2, 60))
     assert any("precision weights" in note for note in journal.table(weighted).notes)

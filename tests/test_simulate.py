@@ -453,6 +453,7 @@ MISTAKES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
         hp.PriorError, "a correlation or the correlation matrix of Intercept, x, not 1.1",
     ),
     ("y ~ (x | g)", {"params": {"cor_g": [[1, 2], [2, 4]]}}, hp.PriorError, "cor_g must be"),
+    ("y ~ (x | g)", {"params": {"cor_g": [[1, 0.5], [0.5]]}}, hp.PriorError, "cor_g must be"),
     ("y ~ (x | g)", {"params": {"cor_g": "high"}}, hp.PriorError, "cor_g must be"),
     ("y ~ (x + z | g)", {"params": {"cor_g": -0.6}}, hp.PriorError, "cor_g must be .* of Intercept, x, z"),
     (
@@ -493,6 +494,8 @@ MISTAKES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("y ~ (1 | school/room)", {}, hp.DataError, "'room' is not the unit"),
     ("y ~ between(x, by=s) + (1 | g)", {}, hp.DataError, "'s' is not the unit"),
     ("y ~ x + (1 | g)", {"time": "g", "unit": "g"}, hp.DataError, "need columns of their own"),
+    ("y ~ x", {"unit": 3}, hp.DataError, "unit and time are names of columns, not 3 and 'period'"),
+    ("y ~ x", {"time": None}, hp.DataError, "unit and time are names of columns, not 'unit' and None"),
     ("y ~ x", {"unit": "y"}, hp.DataError, "need columns of their own"),
     ("y ~ log(x)", {}, hp.DataError, r"log\(x\) gives NaN"),
     ("y ~ x + z", {"regressors": {"x": "constant", "z": "constant"}, "n_units": 2}, hp.DataError, "collinear"),

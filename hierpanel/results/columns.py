@@ -131,7 +131,8 @@ def _entries(names: Iterable[Any], *columns: Any) -> Cells:
     found: Cells = {}
     values = zip(*(np.asarray(column, dtype=float) for column in columns), strict=True)
     for name, row in zip(map(str, names), values, strict=False):
-        found[name if canonical(name) in found else canonical(name)] = Entry(*map(float, row))
+        free = (label for label in (canonical(name), name, f"{name} (column)") if label not in found)
+        found[next(free, name)] = Entry(*map(float, row))
     return found
 
 
@@ -145,7 +146,8 @@ def _sds(fit: Fit, prob: float) -> Cells:
     for k, (_, row) in enumerate(table.iterrows()):
         entry, key = Entry(*map(float, row[["mean", "sd", "lower", "upper"]])), table.index[k]
         if k >= of_groups:
-            found["sd(residual)" if key[1] == "sigma" and "nu" not in spec.parameters else key[1]] = entry
+            is_sd = key[1] == "sigma" and "nu" not in spec.parameters and "sd(residual)" not in found
+            found["sd(residual)" if is_sd else key[1]] = entry
         elif key not in fixed:
             found[_sd_label(*key)] = entry
     return found

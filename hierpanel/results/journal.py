@@ -100,10 +100,11 @@ def table(
     style = _Style(statistic, stars, digits, [column.response for column in columns])
     coefs, labels_of = _lined_up(columns)
     kept = _kept(_union(coefs), labels_of, keep)
-    say = {_label(name, labels_of): label for name, label in rename.items()}
     rows = _union([*coefs, *(cells for column in columns for cells in column.facts.values())])
-    if unknown := [name for name in say if name not in {*rows, *(column.response for column in columns)}]:
+    said = {*rows, *(column.response for column in columns)}
+    if unknown := [name for name in rename if _label(name, labels_of) not in said]:
         raise FitError(f"rename names {unknown[0]!r}, which no row is called; the rows are: {', '.join(rows)}")
+    say = {_label(name, labels_of): label for name, label in rename.items()}
     blocks = [style.rows(coefs, kept, say)]
     for keys in (["sd"] if "sd" in stats else [], [key for key in stats if key != "sd"]):
         parts = [[column.facts.get(key, {}) for column in columns] for key in keys]

@@ -74,7 +74,10 @@ class JournalTable:
         for block in self.blocks:
             parts += ["-" * width, *lines[at : at + len(block)]]
             at += len(block)
-        parts += ["=" * width, *textwrap.wrap(" ".join(["Notes:", *self.notes]), max(width, 60))]
+        parts += [
+            "=" * width,
+            *textwrap.wrap(" ".join(["Notes:", *self.notes]), max(width, 60), break_on_hyphens=False),
+        ]
         return "\n".join(line.rstrip() for line in parts)
 
     def as_html(self) -> str:
