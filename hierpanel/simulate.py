@@ -1,5 +1,6 @@
 """A formula and the values of its parameters come in; a panel that was drawn from them goes out, ready to be fitted."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -116,7 +117,10 @@ def simulate(
     params, regressors = {} if params is None else params, {} if regressors is None else regressors
     if not isinstance(params, Mapping) or not isinstance(regressors, Mapping):
         raise DataError("params and regressors are mappings, as in params={'beta[x]': 1}, regressors={'x': 'binary'}")
-    of_columns, of_effects, of_outcomes, of_rows = np.random.default_rng(seed).spawn(4)
+    try:
+        of_columns, of_effects, of_outcomes, of_rows = np.random.default_rng(seed).spawn(4)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"seed is a whole number of 0 or more, or a numpy Generator, not {seed!r}") from error
     unit = unit or next((name for group in parsed.groups for name in group.factor if name != time), "unit")
     outcome, trials, stand_in = _response(parsed, chosen)
     lags, found = _lags(parsed, outcome), [words.words_in(text) for text in parsed.column_expressions()]
@@ -216,6 +220,8 @@ def _kinds(
         mine = [str(syntax.named(node)) for node in nodes if type(node).__name__ in ("Variable", "QuotedName")]
         held = {n for n in mine if n in ENCODINGS or isinstance(scope.get(n), (int, float, list))} - set(regressors)
         names += [name for name in mine if name not in held] or mine
+    if not all(isinstance(name, str) and name for name in (unit, time)):
+        raise DataError(f"unit and time are names of columns, not {unit!r} and {time!r}")
     if len({unit, time, outcome}) < 3:
         raise DataError(f"unit ({unit}), time ({time}) and outcome ({outcome}) need columns of their own")
     kinds = {name: regressors.get(name, 10 if name == trials else "normal") for name in names if name not in roles[:2]}
@@ -238,7 +244,10 @@ def _column(name: str, kind: Any, units: Array, periods: Array, inside: Array, r
     """Make one column (m,)."""
     n_units, m, n = int(units[-1]) + 1, len(units), int(inside.sum())
     if callable(kind) or not (isinstance(kind, (str, float, tuple)) or _is_whole(kind, -np.inf)):
-        values = kind(rng, units[inside], periods[inside]) if callable(kind) else kind
+        try:
+            values = kind(rng, units[inside], periods[inside]) if callable(kind) else kind
+        except TypeError as error:
+            raise DataError(f"regressors[{name!r}] is called as f(rng, units, periods): {error}") from error
         if np.shape(values) != (n,) or (column := pd.Series(values)).isna().any():
             what = f"shape {np.shape(values)}" if np.shape(values) != (n,) else "missing values"
             raise DataError(f"regressors[{name!r}] has {what}; it needs {n} values, unit by unit; or it is {KINDS}")
@@ -283,17 +292,24 @@ def _parameters(model: Model, params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _correlations(group: GroupDesign, value: Any) -> Array:
     """Return the correlations (q, q) of a factor's columns, given one number for all that vary together or a matrix."""
-    q, given = len(group.coefs), np.asarray(value)
+    q, given, why = len(group.coefs), np.array(None), ""
+    with contextlib.suppress(ValueError):  # of rows that differ in length
+        given = np.asarray(value)
     free = np.zeros((q, q), dtype=bool)
     for block in group.blocks:
         free[block.columns, block.columns] = block.correlated
     if given.dtype.kind in "iuf" and given.shape in ((), (q, q)):
         found = np.where(np.eye(q), 1.0, given * free)
         is_whole = not given.shape or np.allclose(given, found)
-        if is_whole and np.allclose(found, found.T) and np.linalg.eigvalsh(found).min() > -1e-8:
-            return found
+        if is_whole and np.allclose(found, found.T) and np.abs(found).max() <= 1:
+            if np.linalg.eigvalsh(found).min() > -1e-8:
+                return found
+            together = max(block.columns.stop - block.columns.start for block in group.blocks if block.correlated)
+            bound = f"; a correlation of all {together} columns is {-1 / (together - 1):.4g} or more"
+            why = f": that is no correlation matrix, not being positive definite{'' if given.shape else bound}"
     columns = ", ".join(group.coefs)
-    raise PriorError(f"cor_{group.name} must be a correlation or the correlation matrix of {columns}, not {value!r}")
+    said = f"a correlation or the correlation matrix of {columns}, not {value!r}"
+    raise PriorError(f"cor_{group.name} must be {said}{why}")
 
 
 def _effects(rng: Random, group: GroupDesign, values: Mapping[str, Any]) -> pd.DataFrame:

@@ -39,10 +39,10 @@ def lines(formula: str, data: pd.DataFrame, *, with_priors: bool = True, **optio
 def test_an_intercept_for_each_unit(table: pd.DataFrame) -> None:
     priors = {"beta[x]": hp.Prior("Normal", mu=0, sigma=0.1), "sigma": hp.Prior("Exponential", lam=2)}
     assert lines("y ~ x + (1 | g)", table, center=False, priors={**priors, "beta[Intercept]": hp.Prior("Flat")}) == [
-        r"\text{y}_i &\sim \operatorname{Normal}(\mu_i,\ \sigma^2)",
+        r"\text{y}_i &\sim \operatorname{Normal}(\mu_i,\ \sigma)",
         r"\mu_i &= \beta_0 + \beta_{\text{x}}\,\text{x}_i + b^{\text{g}}_{j[i]}",
         r"j[i] &= \text{g}_i \in \{1, \dots, 6\}",
-        r"b^{\text{g}}_{j} &\sim \operatorname{Normal}(0,\ \tau_{\text{g}}^2)",
+        r"b^{\text{g}}_{j} &\sim \operatorname{Normal}(0,\ \tau_{\text{g}})",
         r"\beta_0 &\sim \operatorname{Flat}()",
         r"\beta_{\text{x}} &\sim \operatorname{Normal}(\mu = 0,\ \sigma = 0.1)",
         r"\tau_{\text{g}} &\sim \operatorname{HalfStudentT}(\nu = 3,\ \sigma = " + f"{table['y'].std():.3g})",
@@ -69,8 +69,8 @@ def test_correlated_slopes_at_the_means_of_their_columns(table: pd.DataFrame) ->
 def test_independent_slopes_are_left_where_they_are(table: pd.DataFrame) -> None:
     found = lines("y ~ 0 + x + (x || g)", table, with_priors=False)
     assert found[-2:] == [
-        r"b^{\text{g}}_{0,\,j} &\sim \operatorname{Normal}(0,\ \tau_{\text{g},\,0}^2)",
-        r"b^{\text{g}}_{\text{x},\,j} &\sim \operatorname{Normal}(0,\ \tau_{\text{g},\,\text{x}}^2)",
+        r"b^{\text{g}}_{0,\,j} &\sim \operatorname{Normal}(0,\ \tau_{\text{g},\,0})",
+        r"b^{\text{g}}_{\text{x},\,j} &\sim \operatorname{Normal}(0,\ \tau_{\text{g},\,\text{x}})",
     ]
     assert "means" not in " ".join(found)
 
@@ -79,8 +79,8 @@ def test_fixed_effects_have_a_wide_sd_and_a_word(table: pd.DataFrame) -> None:
     found = lines("y ~ x + fe(g) + fe(h)", table)
     size = f"{float(f'{1000 * table["y"].std():.3g}'):g}"
     said = r"\quad \text{(fixed effects, not shrunk)}"
-    assert rf"b^{{\text{{g}}}}_{{j}} &\sim \operatorname{{Normal}}(0,\ {size}^2) {said}" in found
-    assert rf"b^{{\text{{h}}}}_{{k}} &\sim \operatorname{{Normal}}(0,\ {size}^2) {said}" in found
+    assert rf"b^{{\text{{g}}}}_{{j}} &\sim \operatorname{{Normal}}(0,\ {size}) {said}" in found
+    assert rf"b^{{\text{{h}}}}_{{k}} &\sim \operatorname{{Normal}}(0,\ {size}) {said}" in found
     assert found[-1] == (
         r"&\quad \text{(the reported intercept is }\beta_0\text{ plus the mean over rows of }"
         r"b^{\text{g}}\text{ and of }b^{\text{h}}\text{)}"
@@ -91,7 +91,7 @@ def test_fixed_effects_have_a_wide_sd_and_a_word(table: pd.DataFrame) -> None:
 
 def test_sds_that_are_set_are_numbers(table: pd.DataFrame) -> None:
     text = equation(spec_of("y ~ x + (1 | g) + (x | h)", table, priors={"sd_g": 2.5e-7, "sd_h[x]": 0.25}))
-    assert r"\operatorname{Normal}(0,\ (2.5 \times 10^{-7})^2)" in text
+    assert r"\operatorname{Normal}(0,\ 2.5 \times 10^{-7})" in text
     assert r"\tau_{\text{h},\,\text{x}} &= 0.25 \\" in text
     assert r"\tau_{\text{h},\,\text{x}} &\sim" not in text
 
@@ -112,7 +112,7 @@ def test_two_correlated_blocks_of_a_factor_are_told_apart(table: pd.DataFrame) -
     ("formula", "options", "expected"),
     [
         ("y ~ x", {"weights": "w"}, [
-            r"\text{y}_i &\sim \operatorname{Normal}(\mu_i,\ \sigma^2/w_i)",
+            r"\text{y}_i &\sim \operatorname{Normal}(\mu_i,\ \sigma/\sqrt{w_i})",
             r"w_i &= \text{precision weight of row } i",
             r"\mu_i &= \beta_0 + \beta_{\text{x}}\,\text{x}_i",
         ]),
@@ -145,7 +145,7 @@ def test_two_correlated_blocks_of_a_factor_are_told_apart(table: pd.DataFrame) -
             r"\log \mu_i &= \beta_0",
         ]),
         ("y ~ 0 + offset(w)", {}, [
-            r"\text{y}_i &\sim \operatorname{Normal}(\mu_i,\ \sigma^2)", r"\mu_i &= \text{w}_i",
+            r"\text{y}_i &\sim \operatorname{Normal}(\mu_i,\ \sigma)", r"\mu_i &= \text{w}_i",
         ]),
     ],
 )  # fmt: skip
@@ -226,6 +226,33 @@ def test_long_predictors_go_on_in_new_lines(table: pd.DataFrame) -> None:
         assert 3 <= following <= 12
     assert max(map(len, found)) < 160
     assert sum(line.count(r"\beta_{{\text{regressor}\_") for line in found if r"&\sim" not in line) == 2 * len(names)
+
+
+def test_many_slopes_go_over_several_lines(table: pd.DataFrame) -> None:
+    df = table.assign(f=np.tile(["north_east", "south & west", "50% mid", "#4"], 15))
+    found = lines("y ~ x + (f * x | g)", df)
+    first = next(k for k, line in enumerate(found) if line.startswith(r"\mathbf{b}"))
+    last = next(k for k, line in enumerate(found) if line.startswith(r"D_{\text{g}}"))
+    end = next(k for k in range(last + 1, len(found)) if not found[k].startswith(r"&\quad"))
+    wide = [re.sub(r"\\[A-Za-z]+|[\\{}^_&]", "", line) for line in found]
+    assert max(map(len, wide)) < 110
+    assert all(line.startswith(r"&\quad") for line in found[first + 1 : last - 1] + found[last + 1 : end])
+    assert found[first].startswith(r"\mathbf{b}^{\text{g}}_{j} &= \bigl( b^{\text{g}}_{0,\,j} + 0.25\,b")
+    assert found[last - 2] == (
+        r"&\quad \sim \operatorname{Normal}(0,\ \Sigma_{\text{g}}) \quad \text{(the intercept at the columns' means)}"
+    )
+    assert found[last - 1] == r"\Sigma_{\text{g}} &= D_{\text{g}}\,R_{\text{g}}\,D_{\text{g}}"
+    vector, diagonal = " ".join(found[first : last - 2]), " ".join(found[last:end])
+    assert (vector.count(r",\,j}"), vector.count(r",\,j},"), diagonal.count(r"\tau")) == (8 + 7, 7, 8)
+    for text in (vector, diagonal):
+        assert text.count(r"\bigl(") == text.count(r"\bigr)") == 1
+        assert text.endswith(r"\bigr)")
+
+
+def test_one_long_slope_goes_over_several_lines_too(table: pd.DataFrame) -> None:
+    name = "a_very_long_name_of_a_regressor_that_nobody_would_want_to_read_twice"
+    found = lines(f"y ~ ({name} | g)", table.assign(**{name: table["x"]}), with_priors=False)
+    assert not any("pmatrix" in line for line in found)
 
 
 def test_more_factors_than_letters(table: pd.DataFrame) -> None:

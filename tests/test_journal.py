@@ -14,6 +14,7 @@ import pytest
 import hierpanel as hp
 from hierpanel.results import journal
 from hierpanel.results.fit import Fit
+from hierpanel.results.journal_columns import alike
 from hierpanel.results.journal_table import JournalTable
 from hierpanel.results.summary import number
 
@@ -36,7 +37,7 @@ def fits(wages: pd.DataFrame) -> dict[str, Fit]:
         "RE": f"log_wage ~ {REGRESSORS} + (1 | worker)",
         "Mundlak": f"log_wage ~ mundlak({REGRESSORS}) + (1 | worker)",
     }
-    return {name: hp.fit(text, wages, panel=PANEL, draws=100, seed=1) for name, text in formulas.items()}
+    return {name: hp.fit(text, wages, panel=PANEL, draws=500, seed=1) for name, text in formulas.items()}
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +99,10 @@ def test_rows_stand_in_the_order_that_economists_expect(fits: dict[str, Fit]) ->
         "sd(worker)", "sd(residual)",
         "ICC worker", "R² marginal", "R² conditional", "R² within", "R² between", "R² overall",
         "worker fixed effects", "worker random effects", "Observations", "Units (worker)", "Method",
+        "ELPD, LOO (s.e.)",
     ]  # fmt: skip
     assert list(found.frame.columns) == ["Pooled", "FE", "RE", "Mundlak"]
-    assert [len(block) for block in found.blocks] == [20, 4, 11]
+    assert [len(block) for block in found.blocks] == [20, 4, 12]
 
 
 def test_cells_are_the_fits_own_numbers(fits: dict[str, Fit]) -> None:
@@ -143,12 +145,19 @@ def test_decimals_are_those_of_the_smallest_sd_of_the_row(made: Made, table: pd.
     assert decimals == {2 - int(np.floor(np.log10(sds[0])))}
 
 
+def test_decimals_of_one_dependent_variable_do_not_depend_on_another(made: Made, table: pd.DataFrame) -> None:
+    fits = [made("y ~ x", table), made("tiny ~ x", table.assign(tiny=table["y"] / 1e4)), made("y ~ x + z", table)]
+    found, alone = journal.table(fits, stats=["sd"]), journal.table(fits[::2], stats=["sd"])
+    for label in ("x", "Constant", "sd(residual)"):
+        assert [cell(found, label, k) for k in (0, 2)] == list(alone.frame.loc[label])
+
+
 def test_digits_are_decimals(fits: dict[str, Fit]) -> None:
     found = journal.table(fits, digits=2)
     mean, sd = fits["RE"].fixef().loc["union", ["mean", "sd"]]
     assert (cell(found, "union", 2), under(found, "union", 2)) == (f"{mean:.2f}", f"({sd:.2f})")
     assert re.fullmatch(r"0\.\d\d", cell(found, "ICC worker", 2))
-    numbers = [text for text in found.frame.to_numpy().ravel() if "." in text]
+    numbers = [text for text in found.frame.drop("ELPD, LOO (s.e.)").to_numpy().ravel() if "." in text]
     assert all(re.fullmatch(r"\(?-?\d+\.\d\d\)?", text) for text in numbers)
     assert "-0.00" not in numbers
 
@@ -201,6 +210,32 @@ def test_other_families_say_which_and_on_which_scale(made: Made, table: pd.DataF
     assert str(found).splitlines()[2].split() == ["hit", "count"]
 
 
+def test_columns_that_are_not_to_be_trusted_are_named(made: Made, table: pd.DataFrame) -> None:
+    good, bad = made("y ~ x", table), made("y ~ x", table, diverging=3)
+    bad.idata["posterior"]["beta"][0] += 10.0  # one chain is somewhere else
+    found, problems = journal.table([good, bad, good], stats=["sd", "n"]), bad.diagnostics().problems
+    assert any("The chains do not agree yet (largest R̂" in problem for problem in problems)
+    assert [note for note in found.notes if note.startswith("(2)")] == [f"(2): {' '.join(problems)}"]
+    assert not any(note.startswith(("(1)", "(3)")) for note in found.notes)
+    assert f"(2): {' '.join(problems)}" in journal.table([good, bad], keep="x", stats=[]).notes
+    for text in (found.as_text(), found.as_html(), found.as_latex(), found.as_markdown()):
+        assert "(2): 3 of 1,000 draws diverged" in " ".join(text.split())
+    assert r"(largest $\hat{R}$ " in found.as_latex()
+    assert "\N{COMBINING CIRCUMFLEX ACCENT}" not in found.as_latex()
+
+
+def test_columns_and_groups_that_are_called_like_rows_keep_their_own(made: Made, table: pd.DataFrame) -> None:
+    df = table.rename(columns={"x": "Constant", "z": "const", "g": "residual", "h": "Observations"})
+    fit = made("y ~ Constant + const + Observations + (1 | residual)", df)
+    found, beta, sds = journal.table(fit), fit.fixef(), fit.varcorr()
+    rows = {"Constant": "Intercept", "Constant (column)": "Constant", "const": "const"}
+    for label, name in rows.items():
+        assert cell(found, label, 0) == number(beta.loc[name, "mean"], beta.loc[name, "sd"])
+    for label, row in (("sd(residual)", sds.iloc[0]), ("sigma", sds.iloc[1])):
+        assert cell(found, label, 0) == number(row["mean"], row["sd"])
+    assert list(found.frame.loc["Observations"].iloc[:, 0])[-1] == "60"
+
+
 def test_weights_are_said(made: Made, table: pd.DataFrame) -> None:
     weighted = made("y ~ x", table, weights=np.linspace(0.5, 2, 60))
     assert any("precision weights" in note for note in journal.table(weighted).notes)
@@ -224,12 +259,56 @@ def test_r2_of_a_regression_of_unit_means_and_by_two_factors(
     assert [label for label in journal.table(crossed).frame.index if "ICC" in label] == ["ICC g", "ICC h"]
 
 
-def test_elpd_only_if_it_is_asked_for(fits: dict[str, Fit]) -> None:
-    assert not any("ELPD" in label for label in journal.table(fits).frame.index)
+ELPD = "ELPD, LOO (s.e.)"
+ELPD_IS = "ELPD: log density of a new row of a known unit, by leave-one-out, higher is better"
+
+
+def test_elpd_stands_last_or_where_it_is_asked_for() -> None:
     fit = hp.fit("yield_ ~ (1 | batch)", hp.datasets.load("dyestuff"), draws=100, seed=1)
-    found, loo = journal.table([fit], stats=["elpd", "n"]), fit.loo()
-    assert cell(found, "ELPD, LOO (s.e.)", 0) == f"{loo.elpd:,.1f} ({loo.se:.1f})"
-    assert [label for label, _ in found.blocks[1]] == ["ELPD, LOO (s.e.)", "Observations"]
+    loo = fit.loo()
+    for stats, labels in ((None, ["Method", ELPD]), (["elpd", "n"], [ELPD, "Observations"]), (journal.STATS, None)):
+        found = journal.table([fit], stats=stats)
+        assert labels is None or [label for label, _ in found.blocks[-1]][-2:] == labels
+        assert (ELPD in found.frame.index) == (f"{ELPD_IS}." in found.notes) == (labels is not None)
+        if labels:
+            assert cell(found, ELPD, 0) == f"{loo.elpd:,.1f} ({loo.se:.1f})"
+
+
+def test_elpds_of_other_rows_or_responses_are_said_not_to_be_comparable(made: Made, table: pd.DataFrame) -> None:
+    import statsmodels.formula.api as smf
+
+    fit, other = made("y ~ x", table), made("y ~ z", table)
+    apart = f"{ELPD_IS}; comparable only between columns of the same rows and response."
+    assert f"{ELPD_IS}." in journal.table([fit, smf.ols("z ~ x", table).fit(), other]).notes
+    for different in (made("z ~ x", table), made("y ~ x", table[1:]), made("y ~ x", table.assign(y=table["y"] + 1))):
+        assert apart in journal.table([fit, other, different]).notes
+        assert apart not in journal.table([fit, different], stats=["n"]).notes
+
+
+def test_elpd_is_left_out_where_it_takes_long_or_is_not_defined(made: Made, table: pd.DataFrame) -> None:
+    import statsmodels.formula.api as smf
+
+    fit, few, ols = made("y ~ x", table), made("y ~ x", table, chains=4, draws=6), smf.ols("y ~ x", table).fit()
+    many = made("y ~ x", pd.concat([table] * 167, ignore_index=True), draws=25)
+    for columns, reason in (([fit, many], "more than 10,000 rows; stats=[…, 'elpd'] adds it"),
+                            ([few, fit], "fewer than 25 draws")):  # fmt: skip
+        found = journal.table(columns)
+        assert f"ELPD left out: {reason}." in found.notes
+        assert ELPD not in found.frame.index
+        assert not any("ELPD" in note for note in journal.table(columns, stats=["n"]).notes)
+    assert not any("ELPD" in note for note in journal.table(ols).notes)
+
+
+def test_an_elpd_that_importance_sampling_does_not_reach_is_said_to_be_rough(made: Made, table: pd.DataFrame) -> None:
+    fit = made("y ~ x", table)
+    fit.idata["posterior"]["sigma"][:] = 0.1
+    scores = fit.loo()
+    bad = int((scores.pareto_k > scores.good_k).sum())
+    assert bad > 1
+    said = f"The ELPD is rough: Pareto k̂ of {bad} rows is above {scores.good_k:.2f}."
+    assert any(note.startswith("(1): ") and note.endswith(said) for note in journal.table(fit).notes)
+    assert r"Pareto $\hat{k}$ of" in journal.table(fit).as_latex()
+    assert not any("rough: Pareto" in note for note in journal.table(fit, stats=["n"]).notes)
 
 
 def test_stats_choose_and_order(fits: dict[str, Fit]) -> None:
@@ -415,6 +494,50 @@ def test_other_effects_instruments_and_levels_of_factors(wages: pd.DataFrame, ma
     assert found.responses[-1] == "union"
 
 
+def test_statsmodels_says_family_quantile_and_that_it_did_not_converge(table: pd.DataFrame) -> None:
+    import statsmodels.api as sm
+    import statsmodels.formula.api as smf
+
+    df = table.assign(miss=1 - table["hit"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stopped = smf.logit("hit ~ x", df).fit(disp=0, maxiter=1)
+        cut = smf.glm("hit ~ x", df, family=sm.families.Binomial()).fit(maxiter=1)
+    counts = smf.glm("count ~ x", df, family=sm.families.Poisson()).fit()
+    shares = smf.glm("hit + miss ~ x", df, family=sm.families.Binomial()).fit()
+    quantile, hazard = smf.quantreg("y ~ x", df).fit(q=0.3), smf.phreg("h ~ x", df).fit()
+    found = journal.table([stopped, cut, counts, shares, quantile, hazard])
+    assert list(found.frame.loc["Family"]) == ["", "binomial (logit)", "poisson (log)", "binomial (logit)", "", ""]
+    assert list(found.frame.loc["Method"]) == ["Logit", "GLM", "GLM", "GLM", "QuantReg, quantile 0.3", "PHReg"]
+    assert list(found.frame.loc["Observations"])[3:] == ["60", "60", ""]
+    assert found.responses[3] == "hit, miss"
+    said = "The estimation did not converge, so the numbers are not to be trusted."
+    assert [note for note in found.notes if "converge" in note] == [f"({k}): {said}" for k in (1, 2)]
+    with pytest.raises(hp.FitError, match="ContrastResults"):
+        journal.table(quantile.t_test("x = 0"))
+
+
+def test_slopes_of_bools_and_errors_of_linearmodels_have_their_names(made: Made, table: pd.DataFrame) -> None:
+    import statsmodels.formula.api as smf
+    from linearmodels.panel import FamaMacBeth, PanelOLS
+
+    df = table.assign(u=table["hit"] == 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mixed = smf.mixedlm("y ~ u", df, groups="g", re_formula="~u").fit()
+    frame = journal.table([made("y ~ u + (u | g)", df), mixed], stats=["sd"]).frame
+    for label in ("sd(g)", "sd(g: u)", "cor(g: constant, u)"):
+        assert all(frame.loc[label] != "")
+    panel = df.assign(g=df["g"].map(ord), t=np.tile(np.arange(10), 6)).set_index(["g", "t"])
+    within = PanelOLS.from_formula("y ~ x + EntityEffects", panel)
+    periods = FamaMacBeth.from_formula("y ~ 1 + x", panel)
+    fits = [within.fit(cov_type="driscoll-kraay"), within.fit(cov_type="robust"), periods.fit()]
+    errors = ["Driscoll-Kraay", "robust", "Fama-MacBeth"]
+    assert journal.table(fits).notes[:3] == tuple(
+        f"({k}): estimates, with {name} standard errors in parentheses." for k, name in enumerate(errors, 1)
+    )
+
+
 def test_columns_of_pyfixest() -> None:
     found = journal.table([FakePyfixest()], stars=True, statistic="interval")
     assert cell(found, "union", 0) == "0.0834***"
@@ -430,6 +553,40 @@ def test_columns_of_pyfixest() -> None:
     assert list(dict(journal.table(pooled).blocks[-1])) == ["R² within", "Observations", "Method"]
     crossed = type("Crossed", (FakePyfixest,), {"_fixef": "worker^year"})()
     assert "worker:year fixed effects" in dict(journal.table(crossed).blocks[-1])
+
+
+def test_interactions_and_bools_line_up(made: Made, table: pd.DataFrame) -> None:
+    import statsmodels.formula.api as smf
+
+    df = table.assign(u=table["hit"] == 1, f=np.where(table["h"] > 2, "a:b", "c"))
+    columns = [
+        made("y ~ x * z", df), made("y ~ z * x", df), smf.ols("y ~ z * x", df).fit(),
+        made("y ~ u * x", df), smf.ols("y ~ x * u", df).fit(), made("y ~ x * C(u)", df),
+        made("y ~ x * C(f)", df), smf.ols("y ~ C(f) * x", df).fit(),
+    ]  # fmt: skip
+    found = journal.table(columns, stats=[])
+    shown = {label: [bool(text) for text in row] for label, *row in found.frame.itertuples() if label}
+    here = {label: "".join("-x"[has] for has in row) for label, row in shown.items()}
+    assert here == {
+        "x": "xxxxxxxx", "z": "xxx-----", "x:z": "xxx-----", "u": "---xx---", "u:x": "---xx---",
+        "C(u)[True]": "-----x--", "x:C(u)[True]": "-----x--", "C(f)[c]": "------xx",
+        "x:C(f)[c]": "------xx", "Constant": "xxxxxxxx",
+    }  # fmt: skip
+    assert cell(found, "u:x", 4) == number(columns[4].params["x:u[T.True]"], columns[3].fixef().loc["u:x", "sd"])
+    assert [label for label, _ in journal.table(columns[4:6] + columns[3:4], stats=[]).blocks[0] if label] == [
+        "u[True]", "x", "x:u[True]", "C(u)[True]", "x:C(u)[True]", "Constant",
+    ]  # fmt: skip
+    for name in ("u:x", "x:u", "x:u[T.True]", "u[True]:x"):
+        some = journal.table(columns[3:5], keep=name, rename={name: "both"}, stats=[])
+        assert [label for label, _ in some.blocks[0]] == ["both", ""]
+
+
+def test_a_bool_with_a_coefficient_for_each_value_is_not_the_difference() -> None:
+    assert alike(["u[False]", "u[True]", "x:u[True]"]) == {
+        "u[False]": "u[False]", "u[True]": "u[True]", "x:u[True]": "u[True]:x",
+    }  # fmt: skip
+    names = ["g(b:a)", "f[q:p]:e", "year::1981:d", "b:a", "a:b", "u", "u[T.True]"]
+    assert list(alike(names).values()) == ["g(b:a)", "e:f[q:p]", ":1981:d:year", "a:b", "a:b", "u", "u[T.True]"]
 
 
 # What cannot be shown -------------------------------------------------------------------------------------------------
@@ -462,11 +619,29 @@ def test_what_is_no_fit_is_named(table: pd.DataFrame) -> None:
         ({"digits": -1}, "digits is a number of decimals"),
         ({"digits": 2.5}, "digits is a number of decimals"),
         ({"prob": 95}, "prob is the probability"),
+        ({"names": "a"}, "as many names as fits: 1 fits, names='a'"),
+        ({"names": 3}, "as many names as fits: 1 fits, names=3"),
+        ({"digits": True}, "digits is a number of decimals"),
+        ({"stats": 3}, "stats is a list of names out of .* not 3"),
+        ({"stars": "yes"}, "stars is True or False, not 'yes'"),
+        ({"keep": 3}, "keep is a coefficient, a regular expression, or a list of these, not 3"),
+        ({"rename": ["a"]}, r"rename is a mapping, as in rename=\{'union': .*, not \['a'\]"),
+        ({"rename": {"x": 3}}, "rename is a mapping"),
+        ({"rename": {"typo": "a"}}, r"'typo', which no row is called; the rows are: Constant, x, sd\(residual\), "),
+        ({"title": 3}, "title is a text, not 3"),
+        ({"notes": 3}, "notes is a sentence, or a list of sentences, not 3"),
+        ({"notes": [3]}, "notes is a sentence"),
+        ({"label": 3}, r"label is what \\ref refers to, such as 'tab:wages', .*; not 3"),
+        ({"label": "tab{1}"}, "label is what"),
     ],
 )
 def test_options_that_do_not_suit(options: Any, message: str, made: Made, table: pd.DataFrame) -> None:
     with pytest.raises(hp.FitError, match=message):
         journal.table(made("y ~ x", table), **options)
+
+
+def test_one_note_is_one_sentence(made: Made, table: pd.DataFrame) -> None:
+    assert journal.table(made("y ~ x", table), notes="One note.", stats=["n"]).notes[-1] == "One note."
 
 
 def test_an_empty_table_is_refused() -> None:
@@ -547,12 +722,35 @@ def test_latex_is_balanced_and_escaped(made: Made, table: pd.DataFrame) -> None:
 
 def test_latex_cells_have_a_minus_and_stars_without_width(fits: dict[str, Fit], classical: dict[str, Any]) -> None:
     latex = journal.table(fits, stars=True, digits=3, rename={"union": "Union"}).as_latex()
-    assert r" & $-$0.033\rlap{$^{***}$} \\" in latex
+    assert r" & $-$0.032\rlap{$^{***}$} \\" in latex
     assert re.search(r"Union & 0\.\d{3}\\rlap\{\$\^\{\*\*\*\}\$\} & ", latex)
     assert not re.search(r"(?<![\w$])-\d", latex.split(r"\bottomrule")[0].split(r"\midrule", 1)[1])
     words = JournalTable(None, (), ("y",), ((("IV-2SLS", ("IV-2SLS",)), ("", ("[-1, ∞]",))),), ())
     assert r"IV-2SLS & IV-2SLS \\" in words.as_latex()
     assert r" & [$-$1, $\infty$] \\" in words.as_latex()
+
+
+def test_very_small_and_large_numbers_are_powers_of_ten() -> None:
+    cells = ("4.381e-06***", "-1.18e-04", "(9.999e-07)", "[-1.2e-105, 3.00e+12]")
+    row = ("x", (*cells, "a2e-05", "1.5 (0.3)"))
+    found = JournalTable(None, (), ("y",) * 6, ((row,),), ())
+    assert found.as_latex().splitlines()[8] == (
+        r"x & $4.38\times10^{-6}$\rlap{$^{***}$} & $-1.18\times10^{-4}$ & ($1.00\times10^{-6}$) & "
+        r"[$-1.2\times10^{-105}$, $3.00\times10^{12}$] & a2e-05 & 1.5 (0.3) \\"
+    )
+    root = ElementTree.fromstring(found.as_html())
+    assert [cell.text for cell in root.iter("td")] == [
+        "4.38 × 10⁻⁶***", "-1.18 × 10⁻⁴", "(1.00 × 10⁻⁶)", "[-1.2 × 10⁻¹⁰⁵, 3.00 × 10¹²]", "a2e-05", "1.5 (0.3)",
+    ]  # fmt: skip
+    for text in (found.as_text(), found.as_markdown().replace("\\", "")):
+        assert all(cell in text for cell in cells)
+
+
+def test_a_table_can_be_referred_to(made: Made, table: pd.DataFrame) -> None:
+    fit = made("y ~ x", table)
+    lines = journal.table(fit, stats=["n"], title="Wages", label="tab:wages_1").as_latex().splitlines()
+    assert lines[2:4] == [r"\caption{Wages}", r"\label{tab:wages_1}"]
+    assert "label" not in journal.table(fit, stats=["n"], title="Wages").as_latex()
 
 
 def test_markdown_has_a_head_a_rule_and_escapes(fits: dict[str, Fit], made: Made, table: pd.DataFrame) -> None:
@@ -623,20 +821,28 @@ def test_coefficients_for_maketables(fits: dict[str, Fit]) -> None:
 def test_statistics_for_maketables(fits: dict[str, Fit]) -> None:
     pooled, fe, re_ = fits["Pooled"], fits["FE"], fits["RE"]
     assert journal.maketables_stat(re_, "N") == 4360
-    assert journal.maketables_stat(re_, "units_worker") == journal.maketables_stat(pooled, "units_worker") == 545
-    assert journal.maketables_stat(re_, "icc_worker") == pytest.approx(re_.icc().loc["worker", "mean"])
-    assert journal.maketables_stat(fe, "icc_worker") is None
+    assert journal.maketables_stat(re_, "Units (worker)") == journal.maketables_stat(pooled, "Units (worker)") == 545
+    assert journal.maketables_stat(re_, "ICC worker") == pytest.approx(re_.icc().loc["worker", "mean"])
+    assert journal.maketables_stat(fe, "ICC worker") is None
     assert journal.maketables_stat(re_, "r2_within") == pytest.approx(re_.r2_panel().loc["within", "mean"])
     assert journal.maketables_stat(pooled, "r2") == pytest.approx(pooled.r2().loc["marginal", "mean"])
     assert journal.maketables_stat(re_, "r2") is None  # marginal or conditional?
     assert journal.maketables_stat(re_, "se_type") == "posterior sd"
-    assert journal.maketables_stat(re_, "method") == "marginal"
+    assert journal.maketables_stat(re_, "Method") == "marginal"
     assert journal.maketables_stat(re_, "aic") is None
     for fit in fits.values():
         labels, keys = journal.maketables_stat_labels(fit), journal.maketables_default_stat_keys(fit)
         assert set(keys) <= set(labels)
         assert all(isinstance(journal.maketables_stat(fit, key), (int, float, str)) for key in keys)
-    assert journal.maketables_stat_labels(re_)["icc_worker"] == "ICC worker"
+    assert journal.maketables_stat_labels(re_)["ICC worker"] == "ICC worker"
+
+
+def test_statistics_that_the_first_model_has_not_are_readable(fits: dict[str, Fit]) -> None:
+    shared = {"N", "r2_within", "r2_between", "r2_overall"}  # keys of other packages, which maketables labels
+    for fit in fits.values():
+        labels = journal.maketables_stat_labels(fit)
+        assert {key for key, label in labels.items() if key != label} == shared
+        assert {"Units (worker)", "R² marginal", "Method"} <= set(journal.maketables_default_stat_keys(fit))
 
 
 def test_words_for_maketables(fits: dict[str, Fit], made: Made, table: pd.DataFrame) -> None:

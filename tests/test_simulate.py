@@ -453,8 +453,22 @@ MISTAKES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
         hp.PriorError, "a correlation or the correlation matrix of Intercept, x, not 1.1",
     ),
     ("y ~ (x | g)", {"params": {"cor_g": [[1, 2], [2, 4]]}}, hp.PriorError, "cor_g must be"),
+    ("y ~ (x | g)", {"params": {"cor_g": [[1, 0.5], [0.5]]}}, hp.PriorError, "cor_g must be"),
     ("y ~ (x | g)", {"params": {"cor_g": "high"}}, hp.PriorError, "cor_g must be"),
     ("y ~ (x + z | g)", {"params": {"cor_g": -0.6}}, hp.PriorError, "cor_g must be .* of Intercept, x, z"),
+    (
+        "y ~ (x + z | g)", {"params": {"cor_g": -0.9}}, hp.PriorError,
+        "not -0.9: that is no correlation matrix, not being positive definite; a correlation of all 3 columns is -0.5 "
+        "or more$",
+    ),
+    (
+        "y ~ (x + z | g) + (0 + w + v + u + s | g)", {"params": {"cor_g": -0.45}}, hp.PriorError,
+        "of all 4 columns is -0.3333 or more$",
+    ),
+    (
+        "y ~ (x + z | g)", {"params": {"cor_g": np.where(np.eye(3), 1, -0.9)}}, hp.PriorError,
+        "that is no correlation matrix, not being positive definite$",
+    ),
     ("y ~ (x | g) + (0 + z | g)", {"params": {"cor_g": 0.1 + 0.9 * np.eye(3)}}, hp.PriorError, "cor_g must be"),
     (
         "y ~ wage", {"regressors": {"wages": "binary"}},
@@ -469,6 +483,10 @@ MISTAKES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("y ~ x", {"regressors": {"x": True}}, hp.DataError, "has shape"),
     ("y ~ x", {"regressors": {"x": [1, 2]}}, hp.DataError, r"has shape \(2,\); it needs 80 values, unit by unit"),
     ("y ~ x", {"regressors": {"x": lambda rng, units, periods: 1.0}}, hp.DataError, r"has shape \(\)"),
+    (
+        "y ~ x", {"regressors": {"x": lambda: 1}}, hp.DataError,
+        r"regressors\['x'\] is called as f\(rng, units, periods\): .*takes 0 positional arguments but 3 were given",
+    ),
     ("y ~ x", {"regressors": {"x": np.full(80, np.nan)}}, hp.DataError, "has missing values"),
     ("prop(y, n) ~ x", {"regressors": {"n": 0}, "family": "binomial"}, hp.DataError, "'n'.*cannot be 0"),
     ("y ~ (1 | g) + (1 | firm)", {}, hp.DataError, r"'firm' is not the unit \(g\): .* or unit='firm'$"),
@@ -476,12 +494,18 @@ MISTAKES: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("y ~ (1 | school/room)", {}, hp.DataError, "'room' is not the unit"),
     ("y ~ between(x, by=s) + (1 | g)", {}, hp.DataError, "'s' is not the unit"),
     ("y ~ x + (1 | g)", {"time": "g", "unit": "g"}, hp.DataError, "need columns of their own"),
+    ("y ~ x", {"unit": 3}, hp.DataError, "unit and time are names of columns, not 3 and 'period'"),
+    ("y ~ x", {"time": None}, hp.DataError, "unit and time are names of columns, not 'unit' and None"),
     ("y ~ x", {"unit": "y"}, hp.DataError, "need columns of their own"),
     ("y ~ log(x)", {}, hp.DataError, r"log\(x\) gives NaN"),
     ("y ~ x + z", {"regressors": {"x": "constant", "z": "constant"}, "n_units": 2}, hp.DataError, "collinear"),
     ("y ~ x + fe(g)", {"regressors": {"x": "constant"}}, hp.DataError, "does not vary within the units"),
     ("y ~ x", {"n_units": 0}, hp.DataError, "whole numbers of at least 1"),
     ("y ~ x", {"n_periods": 2.0}, hp.DataError, "whole numbers of at least 1"),
+    *(
+        ("y ~ x", {"seed": seed}, hp.DataError, f"seed is a whole number of 0 or more, .*, not {seed!r}$")
+        for seed in (-1, "a", 1.5)
+    ),
     ("y ~ x", {"missing": 1}, hp.DataError, "missing is a share from 0 to below 1"),
     ("y ~ x", {"family": "normal"}, hp.FamilyError, "did you mean 'gaussian'"),
     ("y ~ x", {"family": "binomial"}, hp.FormulaError, "simulated are prop"),

@@ -1,6 +1,7 @@
 """A `ModelSpec` comes in; the model goes out as LaTeX: likelihood, linear predictor, group effects and priors.
 
-The second place of Normal is a variance, as in Normal(0, τ²); parameters of priors are written with their names.
+The second place of Normal is an sd, as in Normal(0, τ), and of a vector its covariance matrix Σ; parameters of priors
+are written with their names.
 """
 
 import re
@@ -25,7 +26,7 @@ _SPECIAL = GREEK | {
 }  # fmt: skip
 # Family → the symbol of its mean, and the likelihood; precision weights are taken out where there are none.
 _LIKELIHOODS = {
-    "gaussian": (r"\mu_i", r"\operatorname{Normal}(\mu_i,\ \sigma^2/w_i)"),
+    "gaussian": (r"\mu_i", r"\operatorname{Normal}(\mu_i,\ \sigma/\sqrt{w_i})"),
     "student_t": (r"\mu_i", r"\operatorname{StudentT}(\nu,\ \mu_i,\ \sigma/\sqrt{w_i})"),
     "bernoulli": ("p_i", r"\operatorname{Bernoulli}(p_i)"),
     "binomial": ("p_i", r"\operatorname{Binomial}(n_i,\ p_i)"),
@@ -80,10 +81,10 @@ def equation(spec: ModelSpec, priors: bool = True) -> Equation:
     >>> model = hp.Model("yield_ ~ (1 | batch)", hp.datasets.load("dyestuff"))
     >>> print(equation(model.spec, priors=False))
     \begin{aligned}
-    {\text{yield}\_}_i &\sim \operatorname{Normal}(\mu_i,\ \sigma^2) \\
+    {\text{yield}\_}_i &\sim \operatorname{Normal}(\mu_i,\ \sigma) \\
     \mu_i &= \beta_0 + b^{\text{batch}}_{j[i]} \\
     j[i] &= \text{batch}_i \in \{1, \dots, 6\} \\
-    b^{\text{batch}}_{j} &\sim \operatorname{Normal}(0,\ \tau_{\text{batch}}^2)
+    b^{\text{batch}}_{j} &\sim \operatorname{Normal}(0,\ \tau_{\text{batch}})
     \end{aligned}
     """
     lines = [*_likelihood(spec), *_predictor(spec)]
@@ -103,7 +104,7 @@ def _likelihood(spec: ModelSpec) -> list[str]:
     family = spec.family
     _, likelihood = _LIKELIHOODS.get(family.name, ("", rf"\operatorname{{{_name(family.name)}}}(\mu_i)"))
     if not spec.weighted:
-        likelihood = likelihood.replace("/w_i", "").replace(r"/\sqrt{w_i}", "")
+        likelihood = likelihood.replace(r"/\sqrt{w_i}", "")
     response = f"{_name(spec.formula.response)}_i"
     if family.counts_trials:
         return [f"(y_i,\\ n_i) &= {response}", f"y_i &\\sim {likelihood}"]
@@ -137,33 +138,47 @@ def _group(group: GroupSpec, index: str) -> list[str]:
         for k in range(block.columns.start, block.columns.stop):
             sd, coef = group.sd[k], group.coefs[k]
             size = _tau(group, coef) if isinstance(sd, Prior) else _number(sd)
-            variance = rf"({size})^2" if r"\times" in size else f"{size}^2"
             said = r" \quad \text{(fixed effects, not shrunk)}" if block.fixed else ""
-            lines.append(rf"{_effect(group, coef, index)} &\sim \operatorname{{Normal}}(0,\ {variance}){said}")
+            lines.append(rf"{_effect(group, coef, index)} &\sim \operatorname{{Normal}}(0,\ {size}){said}")
     return lines
 
 
 def _correlated(group: GroupSpec, block: BlockDesign, label: str, index: str) -> list[str]:
     """Effects that vary together: the first is taken at the means of the others' columns where these are centred."""
     coefs, means = group.coefs[block.columns], group.center[block.columns]
-    entries = [_effect(group, coef, index) for coef in coefs]
-    entries[0] += "".join(f" {_signed(mean, entry)}" for mean, entry in zip(means, entries, strict=True) if mean != 0)
-    vector = r" \\ ".join(entries)
-    whole = rf"\mathbf{{b}}^{{{label}}}_{{{index}}}"
-    D = rf"\operatorname{{diag}}(\tau_{{{label}}})"
-    taus = r",\ ".join(_tau(group, coef) for coef in coefs)
-    said = rf" \quad {_AT_MEANS}" if np.any(means != 0) else ""
+    effects = [_effect(group, coef, index) for coef in coefs]
+    shifts = [_signed(mean, effect) for mean, effect in zip(means, effects, strict=True) if mean != 0]
+    taus = [_tau(group, coef) for coef in coefs]
     fixed = [
-        f"{_tau(group, coef)} &= {_number(sd)}"
-        for coef, sd in zip(coefs, group.sd[block.columns], strict=True)
+        f"{tau} &= {_number(sd)}"
+        for tau, sd in zip(taus, group.sd[block.columns], strict=True)
         if not isinstance(sd, Prior)
     ]
+    vector, Sigma, R = rf"\mathbf{{b}}^{{{label}}}_{{{index}}}", rf"\Sigma_{{{label}}}", rf"R_{{{label}}}"
+    drawn = rf"\sim \operatorname{{Normal}}(0,\ {Sigma})"
+    if len(coefs) > 3 or max(_width([effects[0], *shifts]), _width(taus)) > _LINE:
+        D = rf"D_{{{label}}}"
+        return [
+            *_broken(vector, [r"\bigl(", *_listed([[effects[0], *shifts], *([one] for one in effects[1:])])]),
+            rf"&\quad {drawn}" + (rf" \quad {_AT_MEANS}" if shifts else ""),
+            rf"{Sigma} &= {D}\,{R}\,{D}",
+            *_broken(D, [r"\operatorname{diag}\bigl(", *_listed([[tau] for tau in taus])]),
+            *fixed,
+        ]
+    D = rf"\operatorname{{diag}}(\tau_{{{label}}})"
+    column = r" \\ ".join([" ".join([effects[0], *shifts]), *effects[1:]])
+    said = rf" \quad {_AT_MEANS}" if shifts else ""
     return [
-        rf"{whole} &= \begin{{pmatrix}} {vector} \end{{pmatrix}} \sim \operatorname{{Normal}}(0,\ \Sigma_{{{label}}})"
-        + said,
-        rf"\Sigma_{{{label}}} &= {D}\,R_{{{label}}}\,{D}, \quad \tau_{{{label}}} = ({taus})",
+        rf"{vector} &= \begin{{pmatrix}} {column} \end{{pmatrix}} {drawn}{said}",
+        rf"{Sigma} &= {D}\,{R}\,{D}, \quad \tau_{{{label}}} = ({r',\ '.join(taus)})",
         *fixed,
     ]
+
+
+def _listed(entries: Sequence[Sequence[str]]) -> list[str]:
+    """The terms of every entry of a list, a comma after each entry, and the bracket that closes it."""
+    ends = [","] * (len(entries) - 1) + [r"\bigr)"]
+    return [part for entry, end in zip(entries, ends, strict=True) for part in [*entry[:-1], entry[-1] + end]]
 
 
 # Priors ---------------------------------------------------------------------------------------------------------------
@@ -267,14 +282,18 @@ def _thousands(count: int) -> str:
 
 def _sum(left: str, terms: Sequence[str]) -> list[str]:
     """A sum over as many lines as it needs."""
-    lines, width = [f"{left} &= {terms[0]}"], _width([left, terms[0]])
-    for term in terms[1:]:
-        signed = term if term.startswith(("+ ", "- ")) else f"+ {term}"
-        width += _width([signed])
+    return _broken(left, [terms[0], *(term if term.startswith(("+ ", "- ")) else f"+ {term}" for term in terms[1:])])
+
+
+def _broken(left: str, parts: Sequence[str]) -> list[str]:
+    """What is equal to the left side, over as many lines as its parts need."""
+    lines, width = [f"{left} &= {parts[0]}"], _width([left, parts[0]])
+    for part in parts[1:]:
+        width += _width([part])
         if width > _LINE:
-            lines, width = [*lines, rf"&\quad {signed}"], _width([signed])
+            lines, width = [*lines, rf"&\quad {part}"], _width([part])
         else:
-            lines[-1] += f" {signed}"
+            lines[-1] += f" {part}"
     return lines
 
 

@@ -41,6 +41,7 @@ class Column:
     response : the dependent variable; coefs : by name; facts : by the keys of `STATS`.
     errors : which standard errors they are; None for posterior sds.
     notes : (coefficient or key of `STATS`, sentence that it needs where it is shown).
+    problems : sentences on what is wrong with the numbers, whichever are shown.
     """
 
     response: str
@@ -48,6 +49,7 @@ class Column:
     facts: Mapping[str, Cells]
     errors: str | None = None
     notes: tuple[tuple[str, str], ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 def canonical(name: str) -> str:
@@ -55,11 +57,40 @@ def canonical(name: str) -> str:
     return CONSTANT if name in ("Intercept", "const", "(Intercept)") else name.replace("[T.", "[")
 
 
+def alike(names: Iterable[str]) -> dict[str, str]:
+    """Return what each coefficient of a fit is matched by beside those of other fits.
+
+    An interaction's columns are in one order, and a bool's coefficient goes by the bool alone, unless the coding has
+    one for False too: ``x:u[T.True]``, ``u[True]:x`` and ``u:x`` are all matched by "u:x".
+    """
+    parts = {name: _parts(canonical(name)) for name in names}
+    every = {part for own in parts.values() for part in own}
+    found: dict[str, str] = {}
+    for name, own in parts.items():
+        stems = [part.removesuffix("[True]") for part in own]
+        bare = [part if f"{stem}[False]" in every else stem for part, stem in zip(own, stems, strict=True)]
+        key = ":".join(sorted(bare))
+        found[name] = name if key in found.values() else key
+    return found
+
+
+def _parts(name: str) -> list[str]:
+    """The columns of an interaction: what stands between colons that are in no bracket."""
+    depth, parts = 0, [""]
+    for character in name:
+        depth += (character in "([") - (character in ")]")
+        if character == ":" and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
 def read(fit: Any, prob: float, stats: Sequence[str]) -> Column:
     package = type(fit).__module__.partition(".")[0]
     if isinstance(fit, Fit):
         return _posterior(fit, prob, stats)
-    if package == "statsmodels" and hasattr(fit, "conf_int") and np.ndim(fit.params) == 1:
+    if package == "statsmodels" and hasattr(fit, "conf_int") and np.ndim(getattr(fit, "params", 0)) == 1:
         return _statsmodels(fit, prob)
     if package == "linearmodels" and hasattr(fit, "std_errors") and hasattr(fit.model, "dependent"):
         return _linearmodels(fit, prob)
@@ -89,7 +120,10 @@ def _posterior(fit: Fit, prob: float, stats: Sequence[str]) -> Column:
     if not family.residual_variance and (facts.get("icc") or facts.get("r2")):
         said = f"ICC and R² of a {family.name} response are on the latent scale of the {family.link.name} link."
         notes += [("icc", said), ("r2", said)]
-    return Column(spec.formula.response, coefs, facts, None, tuple(notes))
+    problems = list(fit.diagnostics().problems)
+    if "elpd" in facts and (bad := int((fit.loo().pareto_k > fit.loo().good_k).sum())):
+        problems.append(f"The ELPD is rough: Pareto k̂ of {bad:,} row{'s' * (bad > 1)} is above {fit.loo().good_k:.2f}.")
+    return Column(spec.formula.response, coefs, facts, None, tuple(notes), tuple(problems))
 
 
 def _entries(names: Iterable[Any], *columns: Any) -> Cells:
@@ -97,7 +131,8 @@ def _entries(names: Iterable[Any], *columns: Any) -> Cells:
     found: Cells = {}
     values = zip(*(np.asarray(column, dtype=float) for column in columns), strict=True)
     for name, row in zip(map(str, names), values, strict=False):
-        found[name if canonical(name) in found else canonical(name)] = Entry(*map(float, row))
+        free = (label for label in (canonical(name), name, f"{name} (column)") if label not in found)
+        found[next(free, name)] = Entry(*map(float, row))
     return found
 
 
@@ -111,7 +146,8 @@ def _sds(fit: Fit, prob: float) -> Cells:
     for k, (_, row) in enumerate(table.iterrows()):
         entry, key = Entry(*map(float, row[["mean", "sd", "lower", "upper"]])), table.index[k]
         if k >= of_groups:
-            found["sd(residual)" if key[1] == "sigma" and "nu" not in spec.parameters else key[1]] = entry
+            is_sd = key[1] == "sigma" and "nu" not in spec.parameters and "sd(residual)" not in found
+            found["sd(residual)" if is_sd else key[1]] = entry
         elif key not in fixed:
             found[_sd_label(*key)] = entry
     return found
@@ -163,7 +199,7 @@ def _units(fit: Fit, prob: float) -> Cells:
 def _method(fit: Fit, prob: float) -> Cells:
     family = fit.spec.family
     found = {} if family.name == "gaussian" else {"Family": f"{family.name} ({family.link.name})"}
-    return found | {"Method": "NUTS" if fit.method == "nuts" else fit.method}
+    return {"Method": "NUTS" if fit.method == "nuts" else fit.method} | found
 
 
 def _elpd(fit: Fit, prob: float) -> Cells:
@@ -189,13 +225,23 @@ def _statsmodels(fit: Any, prob: float) -> Column:
     model, method = fit.model, type(fit.model).__name__
     names, (lower, upper) = getattr(fit.params, "index", model.exog_names), np.asarray(fit.conf_int(alpha=1 - prob)).T
     coefs = _entries(names, fit.params, fit.bse, lower, upper, fit.pvalues)
-    facts: dict[str, Cells] = {"n": {"Observations": int(fit.nobs)}, "method": {"Method": method}}
+    facts: dict[str, Cells] = {"method": {"Method": method}}
+    if hasattr(fit, "nobs"):
+        facts["n"] = {"Observations": int(fit.nobs)}
+    if method == "QuantReg":
+        facts["method"] = {"Method": f"{method}, quantile {fit.q:g}"}
+    if method == "GLM":
+        family = model.family
+        facts["method"]["Family"] = f"{type(family).__name__.lower()} ({type(family.link).__name__.lower()})"
     if method in ("OLS", "WLS", "GLS"):
         facts |= {"r2": {"R²": float(fit.rsquared)}, "sd": {"sd(residual)": Entry(fit.scale**0.5)}}
     if method == "MixedLM":
         coefs = dict(list(coefs.items())[: fit.k_fe])
         facts |= {"method": {"Method": f"{method}, {fit.method}"}, **_mixed(fit)}
-    return Column(str(model.endog_names), coefs, facts, getattr(fit, "cov_type", ""))
+    response = model.endog_names if isinstance(model.endog_names, str) else ", ".join(map(str, model.endog_names))
+    settled = getattr(fit, "converged", True) and (getattr(fit, "mle_retvals", None) or {}).get("converged", True)
+    problems = () if settled else ("The estimation did not converge, so the numbers are not to be trusted.",)
+    return Column(response, coefs, facts, getattr(fit, "cov_type", ""), problems=problems)
 
 
 def _mixed(fit: Any) -> dict[str, Cells]:
@@ -203,7 +249,7 @@ def _mixed(fit: Any) -> dict[str, Cells]:
     model, S = fit.model, np.asarray(fit.cov_re)
     columns = list(model.data.exog_re_names) if model.k_re else []
     group = next((name for name in columns if name not in model.exog_names), "Group")
-    names = ["Intercept" if name == group else name for name in columns]
+    names = ["Intercept" if name == group else key for name, key in alike(columns).items()]
     sds = {_sd_label(group, name): Entry(S[k, k] ** 0.5) for k, name in enumerate(names)}
     for i, j in zip(*np.tril_indices(len(names), -1), strict=True):
         sds[_sd_label(group, names[j], names[i])] = Entry(S[i, j] / (S[i, i] * S[j, j]) ** 0.5)
@@ -252,7 +298,8 @@ def _linearmodels(fit: Any, prob: float) -> Column:
         facts |= _random(unit, {f"sd({unit})": Entry(of_units**0.5)}, of_rows, units)
     said = "Without a constant R² between and overall are about 0, not about the mean, and left out."
     notes = () if fit.model.has_constant else (("r2_panel", said),)
-    return Column(str(response.vars[0]), coefs, facts, str(fit._cov_type).lower(), notes)
+    errors = re.sub("( Standard)? Cov$", "", str(fit._cov_type))
+    return Column(str(response.vars[0]), coefs, facts, errors if "-" in errors else errors.lower(), notes)
 
 
 def _pyfixest(fit: Any, prob: float) -> Column:

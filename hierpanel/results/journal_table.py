@@ -14,6 +14,10 @@ from hierpanel.errors import FileError
 from hierpanel.results import latex, store
 
 Row = tuple[str, tuple[str, ...]]
+# 1.234e-06 and the minus before it, where a number may begin; and a minus alone
+_POWER = r"(?<![\w).])(-?)(\d(?:\.\d+)?e[+-]\d+)(?![\w.])"
+_MINUS = r"(?<![\w)])-(?=[\d$])"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class JournalTable:
     blocks : coefficients, sds and correlations, then the rest; rows are (label, cells), and what stands under a number
         is a row without a label.
     notes : sentences under the table.
+    label : by which LaTeX refers to the table, as in ``\\ref{tab:wages}``; or None.
     """
 
     title: str | None
@@ -33,6 +38,7 @@ class JournalTable:
     responses: tuple[str, ...]
     blocks: tuple[tuple[Row, ...], ...]
     notes: tuple[str, ...]
+    label: str | None = None
 
     def __str__(self) -> str:
         return self.as_text()
@@ -63,7 +69,10 @@ class JournalTable:
         for block in self.blocks:
             parts += ["-" * width, *lines[at : at + len(block)]]
             at += len(block)
-        parts += ["=" * width, *textwrap.wrap(" ".join(["Notes:", *self.notes]), max(width, 60))]
+        parts += [
+            "=" * width,
+            *textwrap.wrap(" ".join(["Notes:", *self.notes]), max(width, 60), break_on_hyphens=False),
+        ]
         return "\n".join(line.rstrip() for line in parts)
 
     def as_html(self) -> str:
@@ -71,7 +80,9 @@ class JournalTable:
         e = html.escape
 
         def line(tag: str, label: str, cells: Iterable[str], style: str = "") -> str:
-            inner = "".join(f'<{tag} style="text-align:center;padding:.05em .9em">{e(cell)}</{tag}>' for cell in cells)
+            inner = "".join(
+                f'<{tag} style="text-align:center;padding:.05em .9em">{e(_html_cell(cell))}</{tag}>' for cell in cells
+            )
             first = f'<th style="text-align:left;font-weight:400;padding:.05em .9em .05em 0">{e(label)}</th>'
             return f'<tr style="background:none{style}">{first}{inner}</tr>'
 
@@ -92,6 +103,7 @@ class JournalTable:
         count = len(self.responses)
         lines = [r"\begin{table}[htbp]", r"\centering"]
         lines += [rf"\caption{{{latex.escaped(self.title)}}}"] if self.title else []
+        lines += [rf"\label{{{self.label}}}"] if self.label else []
         lines += [rf"\begin{{tabular}}{{l{'c' * count}}}", r"\toprule"]
         if self._response:
             lines.append(rf" & \multicolumn{{{count}}}{{c}}{{{latex.escaped(self._response)}}} \\")
@@ -147,7 +159,29 @@ def _latex_cell(text: str) -> str:
     """A cell whose stars take no room, so that the number stays in the middle, and whose minus is one."""
     plain = text.rstrip("*")
     stars = rf"\rlap{{$^{{{text[len(plain) :]}}}$}}" if plain != text else ""
-    return re.sub(r"(?<![\w)])-(?=[\d$])", "$-$", latex.escaped(plain)) + stars
+
+    def written(found: re.Match[str]) -> str:
+        if not found[2]:
+            return "$-$"
+        mantissa, exponent = _power(found[2])
+        return rf"${found[1]}{mantissa}\times10^{{{exponent}}}$"
+
+    return re.sub(f"{_POWER}|{_MINUS}", written, latex.escaped(plain)) + stars
+
+
+def _html_cell(text: str) -> str:
+    def written(found: re.Match[str]) -> str:
+        mantissa, exponent = _power(found[2])
+        return f"{found[1]}{mantissa} × 10{str(exponent).translate(_SUPERSCRIPTS)}"
+
+    return re.sub(_POWER, written, text)
+
+
+def _power(text: str) -> tuple[str, int]:
+    """Mantissa, of three digits at most, and exponent of a number as text has it, such as "1.234e-06"."""
+    decimals = min(text.index("e") - 2, 2) if "." in text else 0
+    mantissa, exponent = f"{float(text):.{decimals}e}".split("e")
+    return mantissa, int(exponent)
 
 
 def _markdown(text: str) -> str:

@@ -1,5 +1,7 @@
 """Text comes in; LaTeX that shows the same outside of mathematics goes out."""
 
+import re
+
 from hierpanel.results.equation import GREEK
 
 _ESCAPED = {letter: f"${command}$" for letter, command in GREEK.items()} | {
@@ -10,8 +12,8 @@ _ESCAPED = {letter: f"${command}$" for letter, command in GREEK.items()} | {
 
 def escaped(text: str) -> str:
     """Return a text in which no character is a command."""
-    parts = ("".join(_ESCAPED.get(character, character) for character in part) for part in text.split("R̂"))
-    return r"$\hat{R}$".join(parts)
+    plain = "".join(_ESCAPED.get(character, character) for character in text)
+    return re.sub("(\\w)\N{COMBINING CIRCUMFLEX ACCENT}", r"$\\hat{\1}$", plain)
 
 
 def row(label: str, *cells: str) -> str:
