@@ -23,6 +23,12 @@ NAMES = {
     "occupation": "occupation",
 }
 
-data = wage_panel.load()[list(NAMES)].rename(columns=NAMES).sort_values(["worker", "year"])
-text = data.to_csv(index=False, lineterminator="\n")
-Path("hierpanel/data_files/wage_panel.csv.gz").write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+
+def main() -> None:
+    data = wage_panel.load()[list(NAMES)].rename(columns=NAMES).sort_values(["worker", "year"])
+    text = data.to_csv(index=False, lineterminator="\n")
+    Path("hierpanel/data_files/wage_panel.csv.gz").write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+
+
+if __name__ == "__main__":
+    main()
