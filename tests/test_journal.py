@@ -13,8 +13,8 @@ import pytest
 
 import hierpanel as hp
 from hierpanel.results import journal
+from hierpanel.results.coefficient_names import alike
 from hierpanel.results.fit import Fit
-from hierpanel.results.journal_columns import alike
 from hierpanel.results.journal_table import JournalTable
 from hierpanel.results.summary import number
 
@@ -290,7 +290,7 @@ def test_elpd_is_left_out_where_it_takes_long_or_is_not_defined(made: Made, tabl
 
     fit, few, ols = made("y ~ x", table), made("y ~ x", table, chains=4, draws=6), smf.ols("y ~ x", table).fit()
     many = made("y ~ x", pd.concat([table] * 167, ignore_index=True), draws=25)
-    for columns, reason in (([fit, many], "more than 10,000 rows; stats=[…, 'elpd'] adds it"),
+    for columns, reason in (([fit, many], "more than 5,000 rows; stats=[…, 'elpd'] adds it"),
                             ([few, fit], "fewer than 25 draws")):  # fmt: skip
         found = journal.table(columns)
         assert f"ELPD left out: {reason}." in found.notes

@@ -647,3 +647,17 @@ def test_densities_that_are_not_finite_are_refused(df: pd.DataFrame, made: Calla
     )
     with pytest.raises(hp.FitError, match=re.escape("log p(y) of c 4 is not finite at some draws")):
         logo(fit, "c")
+
+
+def test_units_of_the_panel_that_are_in_no_bar_keep_their_names() -> None:
+    rng = np.random.default_rng(2)
+    df = pd.DataFrame({"g": np.repeat(["w", "u", "v"], 6), "t": np.tile(range(6), 3), "x": rng.normal(size=18)})
+    df["y"] = df["x"] + rng.normal(size=18)
+    fit = hp.fit("y ~ x", df, panel=("g", "t"), draws=100, seed=1, progress=False)
+    assert list(fit.logo("g").elpd_i["g"].values) == ["u", "v", "w"]
+
+
+@pytest.mark.parametrize("group", [pd.DataFrame({"k": [1] * 18}), [[1]] * 18, 5])
+def test_units_that_are_no_labels_are_refused(group: Any, workers: Fit) -> None:
+    with pytest.raises(hp.FitError, match="units are a grouping factor, the panel's unit, or one label for each row"):
+        workers.logo(group)

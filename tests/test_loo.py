@@ -214,3 +214,21 @@ def test_scores_are_printed_to_what_matters(workers: Fit, pooled: Fit) -> None:
     assert shown[2].split()[0] == "partial"
     assert all(re.fullmatch(r"-?[\d,]+\.\d|[\d.]+|[\d.e-]+|0\.\d{3}", cell) for cell in shown[3].split()[1:])
     assert shown[2].split()[3:5] == ["0.0", "0.0"]
+
+
+def test_the_same_rows_in_another_order_are_told(made: Callable[..., Fit], table: pd.DataFrame) -> None:
+    with pytest.raises(hp.FitError, match=r"different rows \(48 each, but others, or in another order\)"):
+        hp.compare([made("y ~ x", table), made("y ~ x", table[::-1])])
+
+
+def test_densities_are_not_compared_with_probabilities(made: Callable[..., Fit], table: pd.DataFrame) -> None:
+    says = r"\(1\) gives densities of the response \(gaussian\) and \(2\) probabilities"
+    with pytest.raises(hp.FitError, match=says):
+        hp.FitError, match=r"\(1\) gives densities of the response \(gaussian\) and \(2\) probabilities"
+    ):
+        hp.compare([made("count ~ x", table), made("count ~ x", table, family="poisson")])
+
+
+def test_what_is_no_fit_is_named(made: Callable[..., Fit], table: pd.DataFrame) -> None:
+    with pytest.raises(hp.FitError, match="b is a Model, not a fit"):
+        hp.compare({"a": made("y ~ x", table), "b": hp.Model("y ~ x", table)})

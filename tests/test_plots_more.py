@@ -810,3 +810,10 @@ def test_image(plot: str, invented: Fit, tmp_path: Path) -> None:
         figure.savefig(baseline if write else drawn, dpi=50, format="png")
     if not write:
         assert compare_images(str(baseline), str(drawn), TOLERANCE) is None
+
+
+def test_one_interaction_has_one_row_whichever_way_it_is_spelled(made: Made, table: pd.DataFrame) -> None:
+    one, two = made("y ~ x * z", table), made("y ~ z * x", table, seed=2)
+    ax = one.plot.coefficients(two, names=["one", "two"])
+    assert [text.get_text() for text in ax.get_yticklabels()].count("x:z") == 1
+    assert "z:x" not in [text.get_text() for text in ax.get_yticklabels()]

@@ -981,7 +981,41 @@ def test_models_that_were_stored_predict_the_same(
     formula, options = STORED[model]
     data = table.assign(x=table["x"].where(table.index != 13)) if "array" not in model else table
     fit = readable(formula, data, **options)
-    check_same(fit, [data.iloc[24:4:-1]], tmp_path if model in FILES else None, kind="response")
+    kind = "mean" if "array" in model else "response"  # which needs weights of the new rows
+    check_same(fit, [data.iloc[24:4:-1]], tmp_path if model in FILES else None, kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("weights", "remedy"), [("w", "the weights 'w', which the table does not have"), (None, "array")]
+)
+def test_residuals_of_new_rows_need_their_weights(
+    weights: str | None, remedy: str, readable: Readable, table: pd.DataFrame
+) -> None:
+    given = weights if weights is not None else table["w"].to_numpy()
+    fit = readable("y ~ x + (1 | g)", table, weights=given, chains=2, draws=10)
+    rows = table.drop(columns="w")
+    pd.testing.assert_frame_equal(fit.predict(rows), fit.predict())
+    for options in ({"kind": "response"}, {"transform": np.exp}, {"kind": "response", "draws": True}):
+        with pytest.raises(hp.DataError, match=remedy):
+            fit.predict(rows, **options)
+        if weights is not None:
+            assert np.isfinite(fit.predict(rows.assign(w=1), **options).to_numpy()).all()
+    assert fit.predict(kind="response")["sd"].notna().all()
+
+
+def test_trials_that_are_no_numbers_are_named(readable: Readable, table: pd.DataFrame) -> None:
+    fit = readable("prop(wins, size) ~ x + (1 | g)", table, family="binomial", chains=1, draws=4)
+    with pytest.raises(hp.DataError, match="the number of trials size is no number in these rows"):
+        fit.predict(table.assign(size="a"))
+
+
+@pytest.mark.parametrize("transform", ["exp", 3, math.exp])
+def test_a_transform_that_is_no_function_of_arrays_is_refused(
+    transform: Any, readable: Readable, table: pd.DataFrame
+) -> None:
+    fit = readable("y ~ x + (1 | g)", table, chains=1, draws=4)
+    with pytest.raises(hp.FitError, match=r"function of an array, such as np\.exp|does not take an array of responses"):
+        fit.predict(transform=transform)
 
 
 PLAIN = [

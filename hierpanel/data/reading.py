@@ -72,6 +72,7 @@ class Coder:
     """What codes other rows: how the columns were coded, what the panel's words remember, and the factors' levels.
 
     kinds : column → what units are named by, as NumPy has it: "i" whole numbers, "f" floats, "O" the rest.
+    is_weighted : whether rows have weights; weights : their column, where they have one.
     kept : (n_total,) rows of the table that are rows of the fit.
     """
 
@@ -81,6 +82,7 @@ class Coder:
     operators: operators.Operators
     levels: tuple[pd.Index, ...]
     kinds: Mapping[str, str]
+    is_weighted: bool
     weights: str | None
     kept: Array
 
@@ -101,7 +103,9 @@ class Coder:
         used = {name for text in self.formula.column_expressions()[1:] for name in words.moving(text)}
         return used | {name for group in self.formula.groups for name in group.factor}
 
-    def code(self, data: Any, trials: bool = False, others: pd.DataFrame | None = None) -> NewRows:
+    def code(
+        self, data: Any, trials: bool = False, others: pd.DataFrame | None = None, weighted: bool = False
+    ) -> NewRows:
         """Code other rows.
 
         Parameters
@@ -109,6 +113,7 @@ class Coder:
         data : table
         trials : whether the number of trials of ``prop(successes, trials)`` is wanted
         others : the same rows with the values that lags and leads of one another see; their own unless given
+        weighted : whether the weights are wanted, on which residuals depend
 
         Raises
         ------
@@ -121,7 +126,7 @@ class Coder:
         for name in wanted:
             if name not in available:
                 raise DataError(f"the table has no column {name!r}; the columns are: {', '.join(available)}")
-        weights = self.weights if self.weights in available else None
+        weights = self._weights_of_new(available) if weighted else None
         table = to_table(data, list(dict.fromkeys([*wanted, *([weights] if weights else [])])))
         only_looked_at = set(self.operators.raw.columns) - set(self._own())
         needed = [name for name in table.columns if name not in only_looked_at]
@@ -141,6 +146,21 @@ class Coder:
             trials=self._number_of_trials(rows) if trials else None,
             weights=_weights(weights, frame) if weights else None,
         )
+
+    def _weights_of_new(self, available: list[str]) -> str | None:
+        if not self.is_weighted:
+            return None
+        if self.weights is None:
+            raise DataError(
+                "the fit's weights were an array, and new rows have none; fit with weights= as the name of a column, "
+                "which new rows then have too"
+            )
+        if self.weights not in available:
+            raise DataError(
+                f"the residuals of this fit depend on the weights {self.weights!r}, which the table does not have; "
+                "give each row its weight, 1 for a residual sd of sigma"
+            )
+        return self.weights
 
     def _nothing(self, table: pd.DataFrame) -> NewRows:
         """The rows of a table in each of which something is missing."""
@@ -192,6 +212,8 @@ class Coder:
         else:
             is_arithmetic = type(tree).__name__ in ("Binary", "Unary", "Grouping")
             values = values_of(f"I({text})" if is_arithmetic else text, rows, self.names.objects)
+            if not pd.api.types.is_numeric_dtype(values.dtype):
+                raise DataError(f"the number of trials {text} is no number in these rows")
             found = values.to_numpy(dtype=float)
         bad = ~((found >= 1) & (found == np.round(found)))
         if bad.any():
@@ -274,6 +296,7 @@ def read(formula: Formula, given: Source, names: Names) -> Reading:
         operators=derived.operators,
         levels=tuple(group.levels for group in design.groups),
         kinds={name: derived.frame.table[name].dtype.kind for group in formula.groups for name in group.factor},
+        is_weighted=given.weights is not None,
         weights=given.weights if isinstance(given.weights, str) else None,
         kept=frame.kept,
     )

@@ -13,24 +13,22 @@ import pandas as pd
 
 from hierpanel.errors import FitError
 from hierpanel.results import tables
+from hierpanel.results.coefficient_names import CONSTANT, alike, canonical
 from hierpanel.results.fit import Fit
 from hierpanel.results.journal_columns import (
-    CONSTANT,
     FACTS,
     PARAMETERS,
     STATS,
     Cells,
     Column,
     Entry,
-    alike,
-    canonical,
     read,
 )
 from hierpanel.results.journal_table import JournalTable, Row
 from hierpanel.results.loo import FEWEST
 from hierpanel.results.summary import number
 
-MOST_ROWS = 10_000  # for which leave-one-out, some milliseconds each, is taken without being asked for
+MOST_ROWS = 5_000  # for which leave-one-out, some milliseconds each, is taken without being asked for
 
 
 def table(
@@ -63,7 +61,7 @@ def table(
         dependent variable
     stats : what follows the coefficients, in that order: ``"sd"`` (sds and correlations; always first), ``"icc"``,
         ``"r2"``, ``"r2_panel"``, ``"effects"``, ``"n"``, ``"units"``, ``"method"``, ``"elpd"`` (leave-one-out); all
-        unless given, but for ``"elpd"`` where a fit has more than 10,000 rows, or fewer than 25 draws in all
+        unless given, but for ``"elpd"`` where a fit has more than 5,000 rows, or fewer than 25 draws in all
     title, notes : headline, and further sentences under the table
     label : by which LaTeX refers to the table, such as ``"tab:wages"``
 

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from hierpanel.errors import FitError
+from hierpanel.results.coefficient_names import CONSTANT, alike, canonical
 from hierpanel.results.fit import Fit
 
 STATS = ("sd", "icc", "r2", "r2_panel", "effects", "n", "units", "method")
-CONSTANT = "Constant"
 # Rows of the family's parameters, which stand below those of groups.
 PARAMETERS = ("sd(residual)", "sigma", "nu", "alpha")
 
@@ -50,40 +50,6 @@ class Column:
     errors: str | None = None
     notes: tuple[tuple[str, str], ...] = ()
     problems: tuple[str, ...] = ()
-
-
-def canonical(name: str) -> str:
-    """One name for what packages call differently."""
-    return CONSTANT if name in ("Intercept", "const", "(Intercept)") else name.replace("[T.", "[")
-
-
-def alike(names: Iterable[str]) -> dict[str, str]:
-    """Return what each coefficient of a fit is matched by beside those of other fits.
-
-    An interaction's columns are in one order, and a bool's coefficient goes by the bool alone, unless the coding has
-    one for False too: ``x:u[T.True]``, ``u[True]:x`` and ``u:x`` are all matched by "u:x".
-    """
-    parts = {name: _parts(canonical(name)) for name in names}
-    every = {part for own in parts.values() for part in own}
-    found: dict[str, str] = {}
-    for name, own in parts.items():
-        stems = [part.removesuffix("[True]") for part in own]
-        bare = [part if f"{stem}[False]" in every else stem for part, stem in zip(own, stems, strict=True)]
-        key = ":".join(sorted(bare))
-        found[name] = name if key in found.values() else key
-    return found
-
-
-def _parts(name: str) -> list[str]:
-    """The columns of an interaction: what stands between colons that are in no bracket."""
-    depth, parts = 0, [""]
-    for character in name:
-        depth += (character in "([") - (character in ")]")
-        if character == ":" and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
 
 
 def read(fit: Any, prob: float, stats: Sequence[str]) -> Column:

@@ -17,9 +17,11 @@ import pandas as pd
 from hierpanel.compiler import marginal as route
 from hierpanel.compiler import scales, unit_density, unit_quadrature
 from hierpanel.compiler.unit_density import Units
+from hierpanel.data.design import factorize
 from hierpanel.errors import FitError, RouteError
 from hierpanel.results import loo
 from hierpanel.results.effects import covariance_factors
+from hierpanel.results.expected import fitted_rows
 from hierpanel.results.tables import Table
 from hierpanel.results.thinning import evenly
 from hierpanel.spec import Family, Rows
@@ -126,13 +128,17 @@ def _labels(fit: Any, group: Any) -> Labels:
             if factor.name == group:
                 return Labels(group, factor.codes.astype(np.int64), factor.levels)
         if panel is not None and panel.unit == group:
-            return Labels(group, design.units.astype(np.int64), pd.RangeIndex(design.units.max() + 1))
-        known = ", ".join([factor.name for factor in design.groups] or ["none"])
+            known = fit.source is not None
+            levels = factorize((group,), fitted_rows(fit))[1] if known else pd.RangeIndex(design.units.max() + 1)
+            return Labels(group, design.units.astype(np.int64), levels)
+        factors = ", ".join([factor.name for factor in design.groups] or ["none"])
         raise FitError(
-            f"there is no grouping factor {group!r} in this model (it has: {known}); units that are not in it are "
+            f"there is no grouping factor {group!r} in this model (it has: {factors}); units that are not in it are "
             f"given by a label for each row, as in fit.logo(df[{group!r}])"
         )
-    labels = group if isinstance(group, pd.Series) else pd.Series(np.asarray(group), name="unit")
+    if np.ndim(group) != 1:
+        raise FitError("units are a grouping factor, the panel's unit, or one label for each row, as in df['worker']")
+    labels = group if isinstance(group, pd.Series) else pd.Series(list(group), name="unit")
     if isinstance(group, pd.Series) and not labels.index.equals(design.index) and labels.index.is_unique:
         labels = labels.reindex(design.index)
     if len(labels) != design.n:

@@ -246,7 +246,7 @@ def compare(fits: Mapping[str, Any] | Sequence[Any], by: str = "loo", group: str
     if not isinstance(fits, Mapping) or len(fits) < 2:
         raise FitError("compare() takes at least two fits, as in hp.compare({'a': fit_a, 'b': fit_b})")
     for name, fit in fits.items():
-        if not hasattr(fit, "design"):
+        if not hasattr(fit, "idata"):
             what = f"{name} is a {type(fit).__name__}, not a fit"
             raise FitError(f"{what}; compare() takes what hp.fit, Model.fit or hp.load returns")
     _check_same_rows(fits)
@@ -296,9 +296,16 @@ def _check_same_rows(fits: Mapping[str, Any]) -> None:
             )
         same = a.design.n == b.design.n and a.design.index.equals(b.design.index)
         if not same or not np.array_equal(a.design.y, b.design.y):
+            n, m = a.design.n, b.design.n
+            counts = f"{n} and {m}" if n != m else f"{n} each, but others, or in another order"
             raise FitError(
-                f"{first} and {name} were fitted to different rows ({a.design.n} and {b.design.n}); fit both to the "
+                f"{first} and {name} were fitted to different rows ({counts}); fit both to the "
                 "rows where every column of either is present, for example df.dropna(subset=[...])"
+            )
+        if a.spec.family.location != b.spec.family.location:
+            raise FitError(
+                f"{first} gives densities of the response ({a.spec.family.name}) and {name} probabilities or the other "
+                f"way round ({b.spec.family.name}); the two cannot be compared"
             )
         if (a.design.trials is None) != (b.design.trials is None) or (
             a.design.trials is not None and not np.array_equal(a.design.trials, b.design.trials)

@@ -11,6 +11,7 @@ from hierpanel.results import plot_marks as marks
 from hierpanel.results import plot_style as style
 from hierpanel.results import plot_ticks as ticks
 from hierpanel.results import tables
+from hierpanel.results.coefficient_names import alike
 from hierpanel.results.plot_style import INK, MARKERS
 
 # Coefficients whose names can be read on one page.
@@ -35,6 +36,7 @@ def coefficients(
     if len(fits) > len(style.PALETTE):
         raise FitError(f"{len(fits)} fits side by side cannot be told apart; give at most {len(style.PALETTE)}")
     found = {name: tuple(_scaled(one, one.fixef(p), per) for p in (prob, 0.5)) for name, one in fits.items()}
+    found = _lined_up(found)
     shown = _shown(found, keep, drop_intercept)
     alone, scales = len(fits) == 1, {style.scale_of(one) for one in fits.values()}
     scale = next(iter(scales)) if len(scales) == 1 else ""
@@ -91,6 +93,17 @@ def _scaled(fit: Any, table: pd.DataFrame, per: str) -> pd.DataFrame:
         return table
     sd = np.where(np.array(fit.spec.coefs) == "Intercept", 1.0, fit.design.X.std(axis=0, ddof=1))
     return table.assign(**{name: table[name] * sd for name in ("mean", "lower", "upper")})
+
+
+def _lined_up(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what is the same in several fits, such as x:z and z:x, the name that the first of them has for it."""
+    labels: dict[str, str] = {}
+    renamed = {}
+    for fit, tables_of in found.items():
+        keys = alike(tables_of[0].index)
+        own = {name: labels.setdefault(key, name) for name, key in keys.items()}
+        renamed[fit] = tuple(table.rename(index=own) for table in tables_of)
+    return renamed
 
 
 def _shown(found: Mapping[str, Any], keep: Any, drop_intercept: bool) -> list[str]:

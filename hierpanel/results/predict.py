@@ -52,7 +52,7 @@ def predict(
         raise FitError(f"transform= is a function of an array, such as np.exp, not {transform!r}")
     check_whole("seed", seed, 0)
     tables.check_prob(prob)
-    rows = rows_of(fit, data, kind != "linear")
+    rows = rows_of(fit, data, trials=kind != "linear", weighted=kind == "response" or transform is not None)
     check_new(fit, rows, new_groups)
     predictor = Predictor(fit, rows, new_groups, seed)
     return predictor.draws(kind, transform) if draws else predictor.table(kind, transform, prob)
@@ -75,12 +75,12 @@ def check_new(fit: Any, rows: NewRows, new_groups: str) -> None:
             )
 
 
-def rows_of(fit: Any, data: Any, responses: bool) -> NewRows:
-    """Return the rows of the fit, or other rows, coded as those of the fit."""
+def rows_of(fit: Any, data: Any, trials: bool, weighted: bool) -> NewRows:
+    """Return the rows of the fit, or other rows, coded as those of the fit, with trials and weights where wanted."""
     if data is None:
         return of_design(fit.design)
     coder: Coder = fit.coding
-    return coder.code(data, trials=responses and fit.spec.family.counts_trials)
+    return coder.code(data, trials=trials and fit.spec.family.counts_trials, weighted=weighted)
 
 
 def of_design(design: Design) -> NewRows:
