@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import hierpanel as hp
 from hierpanel.data.frame import Frame, column_names, complete, to_table
 from hierpanel.errors import DataError, FormulaError
 from hierpanel.formula import parse
@@ -479,3 +480,16 @@ def test_columns_may_have_the_names_of_functions() -> None:
     data = DATA.rename(columns=dict(zip(["x", "z", "w", "year"], names, strict=False)))
     np.testing.assert_array_equal(code("p + T + C", data).X, code("x + z + w").X)
     np.testing.assert_array_equal(code("scale(p) + I(T*C) + log(C)", data).X, code("scale(x) + I(z*w) + log(w)").X)
+
+
+def test_cells_that_no_row_had_are_refused() -> None:
+    """Their column was left out, so a new row in them would silently get another cell's value."""
+    rng = np.random.default_rng(5)
+    df = pd.DataFrame({"x": rng.normal(size=60), "k": np.tile(list("abc"), 20), "h": np.repeat(list("pqrs"), 15)})
+    seen = df[~((df["k"] == "c") & (df["h"] == "s"))].assign(y=rng.normal(size=55))
+    model = hp.Model("y ~ k * h + x", seen)
+    assert model.design.aliased == ("k[c]:h[s]",)
+    pd.testing.assert_frame_equal(model.design_matrix(seen), model.design_matrix())
+    with pytest.raises(hp.DataError, match=r"5 rows \(rows .*\) combine levels that no row of the fit"):
+        model.design_matrix(df)
+    hp.Model("y ~ k + h + x", seen).design_matrix(df)  # nothing was left out

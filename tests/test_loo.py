@@ -224,8 +224,6 @@ def test_the_same_rows_in_another_order_are_told(made: Callable[..., Fit], table
 def test_densities_are_not_compared_with_probabilities(made: Callable[..., Fit], table: pd.DataFrame) -> None:
     says = r"\(1\) gives densities of the response \(gaussian\) and \(2\) probabilities"
     with pytest.raises(hp.FitError, match=says):
-        hp.FitError, match=r"\(1\) gives densities of the response \(gaussian\) and \(2\) probabilities"
-    ):
         hp.compare([made("count ~ x", table), made("count ~ x", table, family="poisson")])
 
 

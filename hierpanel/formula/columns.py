@@ -25,6 +25,7 @@ class Encoder:
     labels : (p,) column names, in formulae's words ("Intercept", "x", "h[b]", "x:h[b]").
     aliased : names of columns that the coding made redundant and that were left out, as R's `lm` does.
     terms : (p,) the place of each column's term among the terms, -1 for the intercept.
+    relation : (p, aliased) what the columns left out are of the others, in every row of the first table.
     """
 
     labels: tuple[str, ...]
@@ -33,6 +34,7 @@ class Encoder:
     intercept: bool
     kept: tuple[int, ...]
     parts: tuple[tuple[Any, ...], ...]
+    relation: np.ndarray | None = None
 
     def matrix(self, table: pd.DataFrame, objects: Mapping[str, Any]) -> np.ndarray:
         """Return the (n, p) columns for new rows.
@@ -40,11 +42,27 @@ class Encoder:
         Raises
         ------
         DataError
-            For a level that the first table did not have.
+            For a level that the first table did not have, and levels that it did not have together.
         """
         mask = Mask(table, objects)
         values = [[evaluate_again(part, mask) for part in parts] for parts in self.parts]
-        return _stack(self.intercept, values, len(table))[:, list(self.kept)]
+        found = _stack(self.intercept, values, len(table))
+        if self.relation is not None:
+            self._check_cells(found, table.index)
+        return found[:, list(self.kept)]
+
+    def _check_cells(self, matrix: np.ndarray, index: pd.Index) -> None:
+        """Refuse rows in which the columns left out are not what they were in all rows of the fit."""
+        left_out = [k for k in range(matrix.shape[1]) if k not in self.kept]
+        apart = np.abs(matrix[:, left_out] - matrix[:, list(self.kept)] @ self.relation)
+        new = apart > 1e-6 * (1 + np.abs(matrix).max(axis=1, keepdims=True))
+        if new.any():
+            rows = ", ".join(map(str, index[new.any(axis=1)][:5])) + (", …" if new.any(axis=1).sum() > 5 else "")
+            cells = ", ".join(label for label, is_new in zip(self.aliased, new.any(axis=0), strict=True) if is_new)
+            raise DataError(
+                f"{int(new.any(axis=1).sum())} rows (rows {rows}) combine levels that no row of the fit has together "
+                f"({cells}), of which nothing is known; leave those rows out"
+            )
 
 
 def encode(
@@ -101,6 +119,7 @@ def encode(
     matrix = _stack(intercept, values, len(table))
     aliased = _check_rank(matrix, labels, redundant, intercept, where)
     kept = tuple(k for k in range(len(labels)) if k not in aliased)
+    relation = np.linalg.lstsq(matrix[:, list(kept)], matrix[:, aliased], rcond=None)[0] if aliased else None
     encoder = Encoder(
         labels=tuple(labels[k] for k in kept),
         aliased=tuple(labels[k] for k in aliased),
@@ -108,6 +127,7 @@ def encode(
         intercept=intercept,
         kept=kept,
         parts=tuple(parts),
+        relation=relation,
     )
     return encoder, matrix[:, list(kept)] if aliased else matrix
 
