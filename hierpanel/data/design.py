@@ -234,7 +234,11 @@ def _group(group: Group, table: pd.DataFrame, objects: Mapping[str, Any]) -> tup
     if len(levels) < 2:
         raise DataError(
             f"the grouping factor {name} has one level ({levels[0]}) in the {len(table)} rows that are used; "
-            "a variance between units needs at least two"
+            + (
+                f"fe({name}) would be the intercept: leave it out"
+                if all(block.fixed for block in group.blocks)
+                else "a variance between units needs at least two"
+            )
         )
     blocks, encoders, columns = [], [], []
     labels: list[str] = []

@@ -122,7 +122,8 @@ def to_table(data: Any, columns: Sequence[str]) -> pd.DataFrame:
 def _to_pandas(data: Any, columns: Sequence[str]) -> pd.DataFrame:
     if isinstance(data, Mapping):
         try:
-            data = pd.DataFrame(dict(data))
+            is_row = len(data) > 0 and all(np.ndim(value) == 0 for value in data.values())
+            data = pd.DataFrame([dict(data)]) if is_row else pd.DataFrame(dict(data))
         except ValueError as error:
             raise DataError(f"the columns do not make a table: {error}") from error
     if not isinstance(data, pd.DataFrame):

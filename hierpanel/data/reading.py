@@ -100,8 +100,11 @@ class Coder:
 
     def moving(self) -> set[str]:
         """Names of the columns whose value in a row moves that row's prediction."""
-        used = {name for text in self.formula.column_expressions()[1:] for name in words.moving(text)}
-        return used | {name for group in self.formula.groups for name in group.factor}
+        return self.regressors() | {name for group in self.formula.groups for name in group.factor}
+
+    def regressors(self) -> set[str]:
+        """Those of them that stand in expressions, not only as factors."""
+        return {name for text in self.formula.column_expressions()[1:] for name in words.moving(text)}
 
     def code(
         self, data: Any, trials: bool = False, others: pd.DataFrame | None = None, weighted: bool = False

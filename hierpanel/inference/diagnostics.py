@@ -27,15 +27,20 @@ def diagnose(draws: Array, size: int = 128) -> tuple[Array, Array, Array]:
     found = np.full((3, total), np.nan)
     for start in range(0, total if length >= 4 else 0, size):
         x = np.ascontiguousarray(np.moveaxis(draws[:, :, start : start + size], 2, 0), dtype=float)
-        varies = np.ptp(x, axis=(1, 2)) > 0
-        if varies.any():
-            x = x[varies]
+        moving = varies(x, (1, 2))
+        if moving.any():
+            x = x[moving]
             scores = _normal_scores(_split(x))
-            found[0, start : start + size][varies] = _ess(scores)
-            found[1, start : start + size][varies] = _ess_tail(x)
+            found[0, start : start + size][moving] = _ess(scores)
+            found[1, start : start + size][moving] = _ess_tail(x)
             if chains > 1:
-                found[2, start : start + size][varies] = _r_hat(x, scores)
+                found[2, start : start + size][moving] = _r_hat(x, scores)
     return found[0], found[1], found[2]
+
+
+def varies(draws: Array, axis: int | tuple[int, ...] | None) -> Array:
+    """Return whether draws differ by more than rounding: what is fixed may be a product of what is not."""
+    return np.asarray(np.ptp(draws, axis=axis) > 16 * np.finfo(float).eps * np.abs(draws).max(axis=axis))
 
 
 def _split(x: Array) -> Array:

@@ -9,6 +9,7 @@ import pandas as pd
 from hierpanel.compiler.scales import prior_name
 from hierpanel.data.design import Design
 from hierpanel.errors import FitError, PriorError, check_whole
+from hierpanel.inference.diagnostics import varies
 from hierpanel.results.effects import covariance_factors
 from hierpanel.results.explain import prior_draws
 from hierpanel.results.plot_parameters import every_parameter
@@ -68,7 +69,7 @@ def sensitivity(fit: Any) -> pd.DataFrame:
     chains, length = fit.effects.lead
     if length < 25:
         raise FitError(f"sensitivity() smooths weights of draws, and {length} in a chain are too few; use draws=1000")
-    moving = {one.key: one.draws for one in every_parameter(fit, "report") if np.ptp(one.draws) > 0}
+    moving = {one.key: one.draws for one in every_parameter(fit, "report") if varies(one.draws, None)}
     if not moving:
         raise FitError("nothing was sampled: every parameter is fixed")
     dims = ("chain", "draw")

@@ -136,7 +136,7 @@ def comparisons(
     parts = []
     for name, spec in _variables(variables).items():
         for label, low, high in _contrasts(rows.column(name), rows.known(name), spec):
-            ends = [rows.changed(name, values) for values in (low, high)]
+            ends = [_changed(rows, name, values, spec) for values in (low, high)]
 
             def both(places: Array, ends: list[Any] = ends) -> tuple[Array, Array]:
                 below, above = (rows.values(changed, places) for changed in ends)
@@ -204,6 +204,15 @@ def slopes(
 
         parts.append(rows.result(change, by, prob, {"term": name, "contrast": slope}))
     return _joined(parts, by)
+
+
+def _changed(rows: ExpectedRows, name: str, values: Any, spec: Any) -> Any:
+    try:
+        return rows.changed(name, values)
+    except DataError as error:
+        if spec is not None or "has levels that the fit has not seen" not in str(error):
+            raise
+        raise DataError(f"{error}; compare two of its levels, as in {{{name!r}: [a, b]}}") from error
 
 
 def _around(rows: ExpectedRows, name: str, x: Array, spread: float) -> tuple[list[Any], Array]:

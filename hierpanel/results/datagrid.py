@@ -19,8 +19,8 @@ def datagrid(fit: Any, /, **values: Any) -> pd.DataFrame:
     fit : Fit
     **values : column = value, values, or a function of the column
         Columns that are not named are at their mean (whole numbers at the value nearest to it), text, categories and
-        truth values at the most frequent one, trials at 1, and grouping factors at a unit that the fit has not seen,
-        which `predictions` takes for a typical one.
+        truth values at the most frequent one, trials at 1, and grouping factors that are no regressors at a unit that
+        the fit has not seen, which `predictions` takes for a typical one.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def datagrid(fit: Any, /, **values: Any) -> pd.DataFrame:
     if unknown:
         raise FitError(f"the model has no column {unknown[0]!r}; its columns are: {', '.join(columns)}")
     factors = {name for group in coder.formula.groups for name in group.factor}
-    units = factors | {means.by for means in coder.operators.means.values()}
+    units = (factors | {means.by for means in coder.operators.means.values()}) - coder.regressors()
     if not fit.spec.has_intercept and any(g.is_fixed and set(g.name.split(":")) - set(values) for g in fit.spec.groups):
         raise FitError("without an intercept the effects of fe() hold the level, and no unit is typical; state units")
     chosen = {

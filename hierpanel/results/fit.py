@@ -298,6 +298,12 @@ class Fit(StatsmodelsWords, PanelAnswers, Predictions, Protocol):
         """Write the fit to one netCDF file that ``hp.load(path)`` reads back; nothing in it is executable."""
         store.save(self, path)
 
+    def equation(self, priors: bool = True) -> Any:
+        """Return the model in LaTeX, with its priors; see `Model.equation`."""
+        from hierpanel.results.equation import equation
+
+        return equation(self.spec, priors)
+
     def report(self, path: Any) -> None:
         """Write one self-contained HTML page: summary, shrinkage plots, priors and sampler diagnostics."""
         from hierpanel.results.report import write

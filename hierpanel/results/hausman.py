@@ -265,11 +265,16 @@ def _remedy(fit: Any) -> str:
     unit = spec.panel.unit if spec.panel is not None else next((group.name for group in spec.groups), "unit")
     plain = [term[0] for term in spec.formula.terms if len(term) == 1]
     varying = [text for text in plain if not words.words_in(text) and _varies(fit, text, unit)]
-    split = f"mundlak({' + '.join(varying)})" if varying else "mundlak(x)"
+    if not varying:
+        return (
+            "fe_vs_re() compares within(x) with between(x), and this model has no regressor that varies within "
+            f"{unit}; add one as mundlak(x)"
+        )
+    split = f"mundlak({' + '.join(varying)})"
     panel = "" if spec.panel is not None else f", and give panel=({unit!r}, time)"
     return (
         "fe_vs_re() compares within(x) with between(x), and this model has no regressor with both; write "
-        f"{split} for {' + '.join(varying) or 'x'}{panel}"
+        f"{split} for {' + '.join(varying)}{panel}"
     )
 
 

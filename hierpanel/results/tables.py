@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hierpanel.errors import FitError
-from hierpanel.inference.diagnostics import diagnose
+from hierpanel.inference.diagnostics import diagnose, varies
 from hierpanel.results.summary import number
 from hierpanel.spec import ModelSpec
 
@@ -111,7 +111,7 @@ def summarise(draws: np.ndarray, index: pd.Index, prob: float = 0.95) -> Table:
     check_prob(prob)
     flat = draws.reshape(-1, draws.shape[-1])
     lower, upper = np.quantile(flat, [(1 - prob) / 2, (1 + prob) / 2], axis=0)
-    constant = np.ptp(flat, axis=0) == 0
+    constant = ~varies(flat, 0)
     bulk, tail, r_hat = diagnose(draws)
     return table_of(
         {
