@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hierpanel import errors
 from hierpanel.errors import FormulaError, HierpanelError
 from hierpanel.formula import Block, Group, parse
-from hierpanel.formula.update import changed
 
 # (formula, canonical form); the terms of the common part are those of R's terms(), the bars are lme4's
 GOOD = [
@@ -424,46 +423,3 @@ def test_every_error_pickles_and_is_ours(kind: type[HierpanelError]) -> None:
     assert str(back) == str(error)
     assert issubclass(kind, HierpanelError)
     assert issubclass(kind, ValueError)
-
-
-# (formula, change, what it becomes)
-CHANGES = [
-    ("y ~ x", "~ .", "y ~ 1 + x"),
-    ("y ~ x + z", "~ . - x - 1", "y ~ 0 + z"),
-    ("y ~ 0 + x", "~ . + 1 + x:z", "y ~ 1 + x + x:z"),
-    ("y ~ x", "log(y) ~ .", "log(y) ~ 1 + x"),
-    ("y ~ x", "~ z", "y ~ 1 + z"),
-    ("y ~ x + (x | g)", "~ . - (x|g) + (1 | g)", "y ~ 1 + x + (1 | g)"),
-    ("y ~ x + (1 | g) + fe(h)", "~ . - (1 | g) + z - fe(h)", "y ~ 1 + x + z"),
-    ("y ~ (1 | a) + (1 | b)", "~ . - (1 | a) + (1 | c)", "y ~ 1 + (1 | b) + (1 | c)"),
-    ("y ~ x + (1 | g) + (0 + x | g)", "~ . - (0 + x | g)", "y ~ 1 + x + (1 | g)"),
-    ("y ~ x + (1 | g/h)", "~ . - (1 | g/h)", "y ~ 1 + x"),
-    ("y ~ x + (1 | g/h)", "~ . - (1 | g)", "y ~ 1 + x + (1 | g:h)"),
-    ("y ~ x + (log(I(x + 1)) | g)", "~ . - (log(I(x+1)) | g)", "y ~ 1 + x"),
-    ("y ~ x + (1 | g)", "~ . - ((1 | g))", "y ~ 1 + x"),
-    ("y ~ x + (1 | `g(`)", "~ . - (1 | `g(`)", "y ~ 1 + x"),
-    ("y ~ x + offset(log(I(n + 1)))", "~ . - offset(log(I(n+1)))", "y ~ 1 + x"),
-]
-
-
-@pytest.mark.parametrize(("formula", "change", "expected"), CHANGES)
-def test_a_change_of_a_formula(formula: str, change: str, expected: str) -> None:
-    found = changed(parse(formula), change)
-    assert (str(found), found) == (expected, parse(expected))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("~ . - (1 | q)", r"there is no \(1 \| q\) to take away; there is: \(1 \| g\), \(1 \| g:h\), offset\(n\)"),
-        ("~ . - (1 | g) - (1 | g)", r"there is no \(1 \| g\) to take away; there is: \(1 \| g:h\), offset\(n\)"),
-        ("~ . - q", "'- q' takes away a term that is not there"),
-        ("~ . - offset(n", r"this '\(' is not closed"),
-        ("~ x + .", "'.' stands once, first on the right of '~'"),
-        ("~ . * z", "after '.' come terms with"),
-        (". + z", "a change has one '~'"),
-    ],
-)
-def test_a_change_that_cannot_be_made(change: str, message: str) -> None:
-    with pytest.raises(FormulaError, match=message):
-        changed(parse("y ~ x + (1 | g/h) + offset(n)"), change)

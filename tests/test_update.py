@@ -41,12 +41,23 @@ CHANGES = [
     ("y ~ (bs(x, df=3) | g)", "~ . - (bs(x, df=3) | g)", "y ~ 1"),
     ("y ~ x + offset(log(z))", "~ . - offset(log(z))", "y ~ x"),
     ("y ~ x + offset(log(z))", "~ . + w", "y ~ x + w + offset(log(z))"),
+    ("y ~ x + z", "~ . - x - 1", "y ~ 0 + z"),
+    ("y ~ 0 + x", "~ . + 1 + x:z", "y ~ 1 + x + x:z"),
+    ("y ~ x + (x | g)", "~ . - (x|g) + (1 | g)", "y ~ 1 + x + (1 | g)"),
+    ("y ~ x + (1 | g) + fe(h)", "~ . - (1 | g) + z - fe(h)", "y ~ 1 + x + z"),
+    ("y ~ (1 | a) + (1 | b)", "~ . - (1 | a) + (1 | c)", "y ~ 1 + (1 | b) + (1 | c)"),
+    ("y ~ x + (1 | g) + (0 + x | g)", "~ . - (0 + x | g)", "y ~ 1 + x + (1 | g)"),
+    ("y ~ x + (log(I(x + 1)) | g)", "~ . - (log(I(x+1)) | g)", "y ~ 1 + x"),
+    ("y ~ x + (1 | g)", "~ . - ((1 | g))", "y ~ 1 + x"),
+    ("y ~ x + (1 | `g(`)", "~ . - (1 | `g(`)", "y ~ 1 + x"),
+    ("y ~ x + offset(log(I(n + 1)))", "~ . - offset(log(I(n+1)))", "y ~ 1 + x"),
 ]
 
 
 @pytest.mark.parametrize(("before", "change", "after"), CHANGES)
 def test_the_dot_stands_for_what_was_there(before: str, change: str, after: str) -> None:
-    assert str(changed(parse(before), change)) == str(parse(after))
+    found = changed(parse(before), change)
+    assert (str(found), found) == (str(parse(after)), parse(after))
 
 
 @pytest.mark.parametrize(
@@ -62,6 +73,8 @@ def test_the_dot_stands_for_what_was_there(before: str, change: str, after: str)
         ("y ~ x", ". + z", "one '~'"),
         ("y ~ x", 3, "one '~'"),
         ("y ~ x + (1 | g)", "~ . + (x | g)", "the intercept varies by g twice"),
+        ("y ~ (1 | g/h)", "~ . - (1 | g) - (1 | g)", r"no \(1 \| g\) to take away; there is: \(1 \| g:h\)"),
+        ("y ~ offset(n)", "~ . - offset(n", r"this '\(' is not closed"),
     ],
 )
 def test_a_change_that_cannot_be_made_says_why(before: str, change: Any, says: str) -> None:
