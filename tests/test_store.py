@@ -264,3 +264,10 @@ def test_a_folder_that_is_not_there_cannot_be_written_to(made: Made, table: pd.D
             write(tmp_path / "nowhere" / "fit")
         with pytest.raises(hp.FileError, match="it is a folder; name a file in it"):
             write(tmp_path)
+
+
+def test_a_file_has_a_name(made: Made, table: pd.DataFrame) -> None:
+    fit = made("y ~ x", table, draws=12)
+    for work in (fit.save, fit.report, hp.load):
+        with pytest.raises(hp.errors.FileError, match="a file is named by a text or a path, not by 3"):
+            work(3)

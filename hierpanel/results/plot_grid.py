@@ -70,6 +70,8 @@ def grid(fit: Any, x: str, by: str | None, at: Mapping[str, Any] | None, units: 
         For columns that the model has not, grouping factors where units are typical, too many values of a category,
         and formulas with lags.
     """
+    if not (at is None or isinstance(at, Mapping)):
+        raise FitError(f"at= has values of other columns, as in at={{'union': 1}}, not {at!r}")
     at = dict(at or {})
     if units not in ("own", "typical", "average"):
         raise FitError(f"units is 'typical', 'average' or 'own', not {units!r}")

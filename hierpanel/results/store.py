@@ -59,12 +59,18 @@ def save(fit: Any, path: str | os.PathLike[str]) -> None:
 
 def writable(path: str | os.PathLike[str]) -> Path:
     """Return the path, or raise `FileError` where no file can be written."""
-    target = Path(path)
+    target = _path(path)
     if target.is_dir():
         raise FileError(f"cannot write {target}: it is a folder; name a file in it")
     if not target.parent.is_dir():
         raise FileError(f"cannot write {target}: the folder {target.parent} does not exist")
     return target
+
+
+def _path(path: Any) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise FileError(f"a file is named by a text or a path, not by {path!r}")
+    return Path(path)
 
 
 def load(path: str | os.PathLike[str], env: Mapping[str, Any] | None = None) -> Any:
@@ -73,7 +79,7 @@ def load(path: str | os.PathLike[str], env: Mapping[str, Any] | None = None) -> 
 
     from hierpanel.results.fit import Fit
 
-    source = Path(path)
+    source = _path(path)
     if not source.is_file():
         raise FileError(f"there is no file {source}")
     try:
