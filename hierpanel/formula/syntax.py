@@ -337,3 +337,10 @@ def _explain(error: Exception, parser: Any, text: str) -> FormulaError:
     closing = str(error).split()[1]  # "Expect ')' after arguments."
     message = f"{closing} or an operator is missing before {token.lexeme!r}" + (f": {hint}" if hint else "")
     return FormulaError(message, text, *place)
+
+
+def bar_inside(node: Any) -> Any:
+    """Return the bar that a pair (or several pairs) of parentheses holds, or None."""
+    while type(node).__name__ == "Grouping":
+        node = node.expression
+    return node if type(node).__name__ == "Binary" and node.operator.kind == "PIPE" else None

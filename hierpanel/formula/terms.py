@@ -211,7 +211,7 @@ class _Reader:
                 if inner.terms or inner.intercept is None:
                     raise self.error("'-' takes away a term or the intercept; the negative of a column is I(-x)", node)
                 return _Terms((), not inner.intercept)
-            case "Grouping" if (bar := bar_inside(node)) is not None:
+            case "Grouping" if (bar := syntax.bar_inside(node)) is not None:
                 if not top:
                     raise self.error("a bar can only be added: write '+ (x | g)'", node)
                 self.bar(bar)
@@ -393,10 +393,3 @@ class _Reader:
                 mend = f"write (0 + ... | {by}) for a block without it" if without else "leave one of them out"
                 raise self.error(f"{twice[0]} varies by {by} twice; {mend}", node)
         blocks.append(block)
-
-
-def bar_inside(node: Any) -> Any:
-    """Return the bar that a pair (or several pairs) of parentheses holds, or None."""
-    while type(node).__name__ == "Grouping":
-        node = node.expression
-    return node if type(node).__name__ == "Binary" and node.operator.kind == "PIPE" else None

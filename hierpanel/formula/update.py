@@ -6,7 +6,7 @@ from typing import Any
 
 from hierpanel.errors import FormulaError
 from hierpanel.formula import syntax
-from hierpanel.formula.terms import Formula, Group, bar_inside, parse
+from hierpanel.formula.terms import Formula, Group, parse
 
 
 def changed(formula: Formula, change: str) -> Formula:
@@ -74,7 +74,7 @@ def _cut(before: str, rest: str) -> tuple[str, list[str]]:
 
 def _is_piece(node: Any) -> bool:
     is_call = type(node).__name__ == "Call" and syntax.call_name(node) in ("fe", "offset")
-    return is_call or bar_inside(node) is not None
+    return is_call or syntax.bar_inside(node) is not None
 
 
 def _read(text: str, change: str) -> Formula:
