@@ -201,7 +201,6 @@ ERRORS: list[tuple[str, Any, list[str], str]] = [
     ("a column", pd.Series([1, 2], name="a"), ONE, "data is of type Series"),
     ("rows", [{"a": 1}], ONE, "data is of type list"),
     ("unequal", {"a": [1], "b": [1, 2]}, ["a", "b"], "do not make a table: All arrays must be of the same length"),
-    ("scalars", {"a": 1}, ONE, "the columns do not make a table"),
     ("two dimensions", {"a": np.ones((2, 2))}, ONE, "the columns do not make a table"),
 ]  # fmt: skip
 
@@ -210,6 +209,10 @@ ERRORS: list[tuple[str, Any, list[str], str]] = [
 def test_errors(data: Any, columns: list[str], message: str) -> None:
     with pytest.raises(DataError, match=message):
         read(data, columns)
+
+
+def test_a_mapping_of_single_values_is_a_row() -> None:
+    pd.testing.assert_frame_equal(to_table({"a": 1, "b": "x"}, ["a", "b"]), pd.DataFrame({"a": [1], "b": ["x"]}))
 
 
 @pytest.mark.parametrize("data", [3, None, pl.DataFrame({"a": [1]}).lazy(), pa.table([[1], [2]], names=["a", "a"])])
