@@ -99,8 +99,8 @@ class ExpectedRows:
     def result(self, work: Callable[[Array], Array], by: Any, prob: float, head: Mapping[str, Any]) -> pd.DataFrame:
         """Summarise each row, or averages over rows."""
         if by is None or by is False:
-            parts = [_summary(work(places), prob) for places in self._chunks()]
-            return self._framed(self.table, pd.concat(parts, ignore_index=True), prob, head)
+            parts = [_summary(work(places), prob).set_axis(places) for places in self._chunks()]
+            return self._framed(self.table, pd.concat(parts).sort_index(), prob, head)
         totals, keys, counts = self._averaged(work, by)
         return self._framed(keys, _summary(totals / counts[:, None], prob), prob, head)
 
@@ -161,12 +161,6 @@ class _Predictor(Predictor):
     """Predictions in which units that the fit has not seen are typical ones, or all of them, or none."""
 
     units: str = "own"
-
-    def places(self) -> Iterator[Array]:
-        """Yield places of rows that are worked on together."""
-        n, size = len(self.rows.X), self.rows_at_a_time
-        for start in range(0, n, size):
-            yield np.arange(start, min(start + size, n))
 
     def expected(self, places: Array, kind: str) -> Array:
         """Return draws (m, S) of the expected response."""

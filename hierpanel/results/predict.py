@@ -99,14 +99,17 @@ class Predictor:
     new_groups: str
     seed: int = 0
 
-    def chunks(self) -> Iterator[tuple[Array, Array]]:
-        """Yield (places among the complete rows, draws (m, S) of their linear predictor)."""
+    def places(self) -> Iterator[Array]:
+        """Yield places of complete rows that are worked on together: those of a unit, whose effects are made once."""
         n, size = len(self.rows.X), self.rows_at_a_time
-        # rows of a unit together, so that its effects are made once
         largest = max(self.rows.groups, key=lambda group: group.known, default=None)
         order = np.arange(n) if largest is None else np.argsort(largest.codes, kind="stable")
         for start in range(0, n, size):
-            places = order[start : start + size]
+            yield order[start : start + size]
+
+    def chunks(self) -> Iterator[tuple[Array, Array]]:
+        """Yield (places among the complete rows, draws (m, S) of their linear predictor)."""
+        for places in self.places():
             yield places, self.linear(places)
 
     def without_effects(self, places: Array) -> Array:
