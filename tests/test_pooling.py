@@ -267,7 +267,7 @@ REMEDIES = [
     ("y ~ between(x) + (1 | unit)", True, ["write mundlak(x) for x"]),
     ("between(y) ~ between(x)", True, ["write mundlak(x) for x"]),
     ("y ~ x", False, ["write mundlak(x) for x", "panel=("]),
-    ("y ~ 1 + (1 | unit)", True, ["write mundlak(x) for x"]),
+    ("y ~ 1 + (1 | unit)", True, ["add one as mundlak(x)"]),
 ]
 
 

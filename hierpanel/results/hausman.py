@@ -265,17 +265,10 @@ def _remedy(fit: Any) -> str:
     unit = spec.panel.unit if spec.panel is not None else next((group.name for group in spec.groups), "unit")
     plain = [term[0] for term in spec.formula.terms if len(term) == 1]
     varying = [text for text in plain if not words.words_in(text) and _varies(fit, text, unit)]
-    if not varying:
-        return (
-            "fe_vs_re() compares within(x) with between(x), and this model has no regressor that varies within "
-            f"{unit}; add one as mundlak(x)"
-        )
-    split = f"mundlak({' + '.join(varying)})"
+    split = f"mundlak({' + '.join(varying) or 'x'})"
     panel = "" if spec.panel is not None else f", and give panel=({unit!r}, time)"
-    return (
-        "fe_vs_re() compares within(x) with between(x), and this model has no regressor with both; write "
-        f"{split} for {' + '.join(varying)}{panel}"
-    )
+    remedy = f"write {split} for {' + '.join(varying) or 'x'}" if spec.formula.terms else "add one as mundlak(x)"
+    return f"fe_vs_re() compares within(x) with between(x), and this model has no regressor with both; {remedy}{panel}"
 
 
 def _varies(fit: Any, text: str, unit: str) -> bool:
