@@ -1,8 +1,10 @@
 """The errors that hierpanel raises on purpose: each names the thing, shows where, and says what would work."""
 
+import difflib
 import numbers
 import os
 import warnings
+from collections import abc
 
 
 def warn(message: str) -> None:
@@ -67,3 +69,14 @@ def check_whole(name: str, value: object, least: int) -> None:
     """Raise `FitError` unless an option is a whole number of at least so much."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
         raise FitError(f"{name} must be a whole number of at least {least}, not {value!r}")
+
+
+def did_you_mean(name: object, known: abc.Collection[str], show: abc.Callable[[str], str] = str) -> str:
+    """Return " (did you mean …?)" with the nearest known name, or nothing where none is near.
+
+    Parameters
+    ----------
+    show : how the name is written; `repr` puts it in quotes
+    """
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f" (did you mean {show(near[0])}?)" if near else ""

@@ -11,10 +11,9 @@ import pandas as pd
 from hierpanel import spec as specs
 from hierpanel.compiler.predictor import linear_predictor
 from hierpanel.data.design import GroupDesign
-from hierpanel.errors import DataError, FormulaError, HierpanelError, PriorError
+from hierpanel.errors import DataError, FormulaError, HierpanelError, PriorError, did_you_mean
 from hierpanel.formula import Formula, parse, syntax, words
 from hierpanel.model import Model, caller_scope
-from hierpanel.results.spelling import did_you_mean
 from hierpanel.spec import Family, Rows
 from hierpanel.spec.priors import is_number
 

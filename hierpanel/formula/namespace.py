@@ -4,7 +4,6 @@ Functions are looked up among formulae's transforms, then in the caller's scope,
 so `np.log`, `log`, `bs` and the caller's own functions all work, and only what is used is kept.
 """
 
-import difflib
 import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hierpanel.errors import FormulaError
+from hierpanel.errors import FormulaError, did_you_mean
 from hierpanel.formula import syntax, words
 from hierpanel.formula.terms import Formula
 
@@ -94,7 +93,7 @@ def resolve(formula: Formula, available: Iterable[str], scope: Mapping[str, Any]
             elif root in KNOWN:
                 objects[root] = KNOWN[root]
             else:
-                near = _nearest(function, [*TRANSFORMS, *words.WORDS, *KNOWN, *scope])
+                near = did_you_mean(function, [*TRANSFORMS, *words.WORDS, *KNOWN, *scope])
                 raise _at(formula, function, f"there is no function {function}{near}; define it, or give it as env=")
         for name in sorted(variables):
             if name in available:
@@ -115,12 +114,7 @@ def resolve(formula: Formula, available: Iterable[str], scope: Mapping[str, Any]
 
 def _missing(formula: Formula, name: str, available: list[str]) -> FormulaError:
     listed = ", ".join(map(str, available[:12])) + (", …" if len(available) > 12 else "")
-    return _at(formula, name, f"there is no column {name!r}{_nearest(name, available)}; the columns are: {listed}")
-
-
-def _nearest(name: str, candidates: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, [str(candidate) for candidate in candidates], n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    return _at(formula, name, f"there is no column {name!r}{did_you_mean(name, available)}; the columns are: {listed}")
 
 
 def _at(formula: Formula, name: str, message: str) -> FormulaError:

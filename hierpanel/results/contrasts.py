@@ -136,17 +136,12 @@ def comparisons(
     parts = []
     for name, spec in _variables(variables).items():
         for label, low, high in _contrasts(rows.column(name), rows.known(name), spec):
-            ends = [_changed(rows, name, values, spec) for values in (low, high)]
-
-            def both(places: Array, ends: list[Any] = ends) -> tuple[Array, Array]:
-                below, above = (rows.values(changed, places) for changed in ends)
-                return above, below
-
+            below, above = (partial(rows.values, _changed(rows, name, values, spec)) for values in (low, high))
             head = {"term": name, "contrast": label}
             if of_averages:
-                parts.append(rows.result_of_averages(both, compare, by, prob, head))
+                parts.append(rows.result_of_averages(above, below, compare, by, prob, head))
             else:
-                parts.append(rows.result(partial(_compared, compare, both), by, prob, head))
+                parts.append(rows.result(partial(_compared, compare, above, below), by, prob, head))
     return _joined(parts, by)
 
 
@@ -252,9 +247,12 @@ def _variables(variables: Any) -> dict[str, Any]:
 
 
 def _compared(
-    compare: Callable[[Array, Array], Array], both: Callable[[Array], tuple[Array, Array]], at: Array
+    compare: Callable[[Array, Array], Array],
+    above: Callable[[Array], Array],
+    below: Callable[[Array], Array],
+    places: Array,
 ) -> Array:
-    return compare(*both(at))
+    return compare(above(places), below(places))
 
 
 def _comparison(comparison: Any) -> Callable[[Array, Array], Array]:

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hierpanel.data.panel import as_table, panel_of
-from hierpanel.errors import DataError
-from hierpanel.results.spelling import did_you_mean
+from hierpanel.errors import DataError, did_you_mean
 from hierpanel.results.summary import WIDTH, number
 
 Array = np.ndarray

@@ -31,11 +31,13 @@ REACH = 8.5
 class ExpectedRows:
     """Rows at which something is worked out.
 
-    table : those in which nothing is missing; others : all that were given, at which lags look.
+    table : those in which nothing is missing; coded : as the fit codes them; others : all that were given, at which
+    lags look.
     """
 
     fit: Any
     table: pd.DataFrame
+    coded: NewRows
     others: pd.DataFrame
     units: str
     kind: str
@@ -53,7 +55,7 @@ class ExpectedRows:
             _refuse_new(fit, rows, getattr(data, "attrs", {}).get(TYPICAL, ()))
         if lost := int((~rows.complete).sum()):
             warn(f"{lost} of {len(table)} rows, in which something is missing, are left out")
-        return cls(fit, table.loc[rows.complete], table, units, kind)
+        return cls(fit, table.loc[rows.complete], rows, table, units, kind)
 
     @cached_property
     def fitted(self) -> pd.DataFrame:
@@ -77,10 +79,11 @@ class ExpectedRows:
 
     def changed(self, name: str, values: Any) -> "_Predictor":
         """Return the rows with another value of one column; what looks at other rows sees the old ones."""
-        found = self._predictor(self.table.assign(**{name: values}))
-        if not found.rows.complete.all():
-            raise DataError(f"with {name} changed something is missing in {int((~found.rows.complete).sum())} rows")
-        return found
+        table = self.table.assign(**{name: values})
+        rows = self.fit.coding.code(table, trials=_needs_trials(self.fit, self.kind), others=self.others)
+        if not rows.complete.all():
+            raise DataError(f"with {name} changed something is missing in {int((~rows.complete).sum())} rows")
+        return self._predictor(rows)
 
     def values(self, changed: "_Predictor | None", places: Array) -> Array:
         """Return draws (m, S) of the expected response of complete rows."""
@@ -90,10 +93,9 @@ class ExpectedRows:
 
     @cached_property
     def _unchanged(self) -> "_Predictor":
-        return self._predictor(self.table)
+        return self._predictor(self.coded)
 
-    def _predictor(self, table: pd.DataFrame) -> "_Predictor":
-        rows = self.fit.coding.code(table, trials=_needs_trials(self.fit, self.kind), others=self.others)
+    def _predictor(self, rows: NewRows) -> "_Predictor":
         return _Predictor(self.fit, rows, "typical", units=self.units)
 
     def result(self, work: Callable[[Array], Array], by: Any, prob: float, head: Mapping[str, Any]) -> pd.DataFrame:
@@ -106,7 +108,8 @@ class ExpectedRows:
 
     def result_of_averages(
         self,
-        work: Callable[[Array], tuple[Array, Array]],
+        above: Callable[[Array], Array],
+        below: Callable[[Array], Array],
         compare: Callable[[Array, Array], Array],
         by: Any,
         prob: float,
@@ -115,8 +118,8 @@ class ExpectedRows:
         """Summarise a comparison of averages over rows."""
         if by is None or by is False:
             raise FitError("a comparison of averages needs by=True, or columns")
-        high, keys, counts = self._averaged(lambda places: work(places)[0], by)
-        low = self._averaged(lambda places: work(places)[1], by)[0]
+        high, keys, counts = self._averaged(above, by)
+        low = self._averaged(below, by)[0]
         return self._framed(keys, _summary(compare(high / counts[:, None], low / counts[:, None]), prob), prob, head)
 
     def _averaged(self, work: Callable[[Array], Array], by: Any) -> tuple[Array, pd.DataFrame, Array]:

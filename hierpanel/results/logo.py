@@ -19,7 +19,7 @@ from hierpanel.compiler import scales, unit_density, unit_quadrature
 from hierpanel.compiler.unit_density import Units
 from hierpanel.data.design import factorize
 from hierpanel.errors import FitError, RouteError
-from hierpanel.results import loo
+from hierpanel.results import health, loo
 from hierpanel.results.effects import covariance_factors
 from hierpanel.results.expected import fitted_rows
 from hierpanel.results.tables import Table
@@ -188,8 +188,7 @@ def _scores(fit: Any, labels: Labels) -> Any:
     if not np.isfinite(values).all():
         bad = np.flatnonzero(~np.isfinite(values).all(axis=0))
         raise FitError(f"log p(y) of {labels.name} {labels.levels[bad[0]]} is not finite at some draws")
-    names = [name for name in scales.dims_of(fit.spec) if not name.startswith("b_") and name in fit.idata["posterior"]]
-    scalars = np.concatenate([fit.draws(name).reshape(chains, length, -1) for name in names], axis=2)
+    scalars = health.scalars(fit.spec, fit.stored_draws())
     return _by_unit(loo.smoothed(values[None], loo.efficiency_of(scalars, len(values)), fitted), labels)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hierpanel.errors import FitError
+from hierpanel.errors import FitError, check_whole
 from hierpanel.results import plot_grid as grids
 from hierpanel.results import plot_marks as marks
 from hierpanel.results import plot_style as style
@@ -48,7 +48,7 @@ def ppc(fit: Any, kind: str | None, draws: int | None, stat: Any, by: str | None
     if kind == "bars" and not discrete:
         raise FitError(f"a {fit.spec.family.name} response is no count; kind='density' or kind='ecdf' shows it")
     if draws is not None:
-        style.check_count(draws, "draws")
+        check_whole("draws", draws, 1)
     name, statistic = _statistic(stat)
     codes, levels = _parts(fit, by)
     if kind != "stat" and len(levels) > PANELS:

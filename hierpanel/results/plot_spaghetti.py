@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hierpanel.errors import FitError
+from hierpanel.errors import FitError, check_whole
 from hierpanel.results import contrasts
 from hierpanel.results import plot_grid as grids
 from hierpanel.results import plot_marks as marks
@@ -117,7 +117,7 @@ def _chosen(fit: Any, group: str, units: Any) -> Array:
     design = fit.design.group(group)
     if not np.iterable(units) or isinstance(units, str):
         if not isinstance(units, str):
-            style.check_count(units, "units")
+            check_whole("units", units, 1)
             effect = (design.Z * fit.effects.mean(group)[design.codes]).sum(axis=1)
             mean = np.bincount(design.codes, effect, len(design.levels)) / design.rows
             return np.asarray(np.argsort(mean, kind="stable")[evenly(len(mean), units)])

@@ -25,6 +25,8 @@ ORDERED = ("#a9cce8", "#7eb0d8", "#4f90c2", "#2b6ca3", "#17497a", "#0a2a4d")
 QUIET = "0.45"
 
 LABEL, TICK, LEGEND, TITLE = 10, 9, 8, 11
+# Of every legend that stands above.
+PLAIN: dict[str, Any] = {"frameon": False, "fontsize": LEGEND, "borderpad": 0, "handletextpad": 0.5}
 # Points that words have along axes of any size, and those of a legend's entry beside its label.
 LEAST_ROOM, HANDLE = 100, 30
 # Points below axes for their numbers and label, so far as a label beside them may reach.
@@ -198,11 +200,8 @@ def legend_above(ax: Any, entries: Sequence[tuple[Any, str]], room: float) -> in
         bbox_to_anchor=(0, 1),
         borderaxespad=0.2,
         ncols=columns,
-        frameon=False,
-        fontsize=LEGEND,
-        borderpad=0,
-        handletextpad=0.5,
         columnspacing=1.2,
+        **PLAIN,
     )
     return -(-len(labels) // columns)
 
@@ -244,12 +243,9 @@ def finish_panels(axes: Array, given: Any, title: str, entries: Sequence[tuple[A
             loc="upper left",
             bbox_to_anchor=(left, 1 - (above_legend + 0.02) / height),
             borderaxespad=0,
-            borderpad=0,
             ncols=columns,
-            frameon=False,
-            fontsize=LEGEND,
             columnspacing=1.4,
-            handletextpad=0.5,
+            **PLAIN,
         )
         legend.set_in_layout(False)
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - heading / height))
@@ -260,12 +256,6 @@ def colors(number: int, is_ordered: bool) -> list[str]:
     if is_ordered:
         return [ORDERED[k] for k in np.linspace(len(ORDERED) - 1 if number == 1 else 1, 5, number).round().astype(int)]
     return [PALETTE[k % len(PALETTE)] for k in range(number)]
-
-
-def check_count(value: Any, name: str) -> None:
-    """Raise `FitError` unless a value is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise FitError(f"{name} must be a whole number of at least 1, not {value!r}")
 
 
 def response_of(fit: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hierpanel.errors import FitError
+from hierpanel.errors import FitError, check_whole
 from hierpanel.results import plot_marks as marks
 from hierpanel.results import plot_style as style
 from hierpanel.results import plot_ticks as ticks
@@ -27,7 +27,7 @@ ROW = 12
 
 def shrinkage(fit: Any, group: str, coef: str | None, ax: Any, max_units: int) -> Any:
     """Draw an arrow from each unit's own estimate to its posterior mean; see `Plots.shrinkage`."""
-    style.check_count(max_units, "max_units")
+    check_whole("max_units", max_units, 1)
     coef = fit.design.group(group).coefs[0] if coef is None else coef
     table = unpooled.shrinkage(fit, group, coef)
     table = table.iloc[np.argsort(table["own"].to_numpy(), kind="stable")]  # those without one come last
@@ -90,7 +90,7 @@ def _beyond(ax: Any, own: Array, low: float, high: float) -> tuple[Any, str]:
 
 def caterpillar(fit: Any, group: str, coef: str | None, total: bool, prob: float, max_units: int, ax: Any) -> Any:
     """Draw each unit's effect with its intervals, sorted; see `Plots.caterpillar`."""
-    style.check_count(max_units, "max_units")
+    check_whole("max_units", max_units, 1)
     tables.check_prob(prob)
     data = fit.design.group(group)
     coef = data.coefs[0] if coef is None else coef

@@ -19,8 +19,8 @@ def shrinkage(fit: Any, group: str, coef: str) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame by level: ``rows``, ``own`` (NaN where the unit's rows cannot tell), ``pooled``; attrs ``population`` (the
-    coefficient) and ``xlabel``
+    DataFrame by level: ``rows``, ``own`` (NaN where the unit's rows cannot tell), ``pooled``; attrs ``population``, the
+    coefficient
 
     Raises
     ------
@@ -36,10 +36,8 @@ def shrinkage(fit: Any, group: str, coef: str) -> pd.DataFrame:
     link, others = fit.spec.family.link, _others(fit, data, b)
     if link.name == "identity":
         own = _least_squares(data, fit.design.y - others, fit.design.weights)[:, k] + beta
-        xlabel = f"{coef}: beta + b"
     elif data.coefs == ("Intercept",):
         own = _of_totals(fit.design, data, link, others) + beta
-        xlabel = f"{coef}: beta + b, on the {link.name} scale"
     else:
         raise FitError(
             f"with family {fit.spec.family.name}, units' own estimates are worked out for a varying intercept alone, "
@@ -48,7 +46,7 @@ def shrinkage(fit: Any, group: str, coef: str) -> pd.DataFrame:
     table = pd.DataFrame(
         {"rows": data.rows, "own": own, "pooled": b[:, k] + beta}, index=pd.Index(data.levels, name=group)
     )
-    table.attrs = {"population": float(beta), "xlabel": xlabel}
+    table.attrs = {"population": float(beta)}
     return table
 
 

@@ -4,7 +4,6 @@ Priors refer to centred columns (the mean of each column, where there is an inte
 the original scale; `center` and `Group.center` hold the means, and are 0 where nothing is centred.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from hierpanel.data.design import BlockDesign, Design, GroupDesign
 from hierpanel.data.frame import Frame
-from hierpanel.errors import DataError, FamilyError, PriorError
+from hierpanel.errors import DataError, FamilyError, PriorError, did_you_mean
 from hierpanel.formula import Formula
 from hierpanel.spec.families import Family
 from hierpanel.spec.priors import Prior, as_prior, is_number
@@ -343,8 +342,7 @@ def _resolve(place: str, value: Any, is_fixed: bool) -> Prior | float:
 def _unknown_key(key: Any, chosen: Mapping[str, Any]) -> PriorError:
     known = list(dict.fromkeys([k.split("[")[0] for k in chosen]))
     listed = ", ".join([*known, *(k for k in chosen if "[" in k)][:24])
-    near = difflib.get_close_matches(str(key), [*known, *chosen], n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    hint = did_you_mean(key, [*known, *chosen], repr)
     if str(key).startswith("b_"):
         hint = "; group effects have mean 0 by construction: their mean is a coefficient (beta[…]), their sd is sd_…"
     return PriorError(f"there is no prior for {key!r} in this model{hint}; the keys are: {listed}")
