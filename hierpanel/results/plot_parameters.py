@@ -8,6 +8,7 @@ import numpy as np
 
 from hierpanel.compiler.scales import prior_name
 from hierpanel.errors import FitError
+from hierpanel.inference.diagnostics import varies
 from hierpanel.results import plot_style as style
 from hierpanel.spec import Prior
 
@@ -49,7 +50,7 @@ def parameters(fit: Any, names: Sequence[str], scale: str) -> tuple[list[Paramet
     """
     every = every_parameter(fit, scale)
     if not names:
-        varying = [one for one in every if np.ptp(one.draws) > 0]
+        varying = [one for one in every if varies(one.draws, None)]
         main = [one for one in varying if one.kind != "cor"] if scale == "prior" else varying
         beta, rest = [one for one in main if one.kind == "beta"], [one for one in main if one.kind != "beta"]
         shown = [*beta[: max(PANELS - len(rest), 1)], *rest][:PANELS]
@@ -107,7 +108,7 @@ def _named(fit: Any, name: str, every: list[Parameter], scale: str) -> list[Para
         some = ", ".join(keys[:20]) + (", …" if len(keys) > 20 else "")
         also = "" if scale == "prior" or not fit.spec.groups else f"; effects are 'b_{fit.spec.groups[0].name}[…]'"
         raise FitError(f"there is no parameter {name!r}; there are: {some}{also}")
-    varying = [one for one in found if np.ptp(one.draws) > 0]
+    varying = [one for one in found if varies(one.draws, None)]
     if not varying:
         raise FitError(f"{found[0].key} is fixed at {found[0].draws.flat[0]:.4g}: there is nothing to show")
     return varying
